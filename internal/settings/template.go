@@ -1,0 +1,188 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// A URLTemplate is a parsed event handler address. Parameters are {hub}, {event} and Key Vault references
+// {@Microsoft.KeyVault(SecretUri=<uri>)}; their names ignore case. None may stand in the scheme or the host, so
+// that neither an event's name nor a secret can choose where a request goes.
+type URLTemplate struct {
+	text  string
+	parts []part
+}
+
+type part struct {
+	kind partKind
+	text string // a literal, or the secret's URI
+}
+
+type partKind uint8
+
+const (
+	literal partKind = iota
+	hubParam
+	eventParam
+	secretParam
+)
+
+const (
+	secretPrefix   = "@microsoft.keyvault(secreturi="
+	secretSuffix   = ")}"
+	secretExample  = "{@Microsoft.KeyVault(SecretUri=https://<vault>/secrets/<name>)}"
+	maxURLTemplate = 8 << 10 // bytes
+)
+
+// ParseURLTemplate checks a template and splits it into parts. The error says what is wrong and where.
+func ParseURLTemplate(text string) (*URLTemplate, error) {
+	switch {
+	case text == "":
+		return nil, errors.New("is required")
+	case len(text) > maxURLTemplate:
+		return nil, fmt.Errorf("is longer than %d bytes", maxURLTemplate)
+	}
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+		return nil, errors.New("must be an absolute http or https URL")
+	}
+	authority := len(scheme) + len("://") // offset where the path, query or fragment begins
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority += i
+	} else {
+		authority = len(text)
+	}
+	t := &URLTemplate{text: text}
+	for at := 0; at < len(text); {
+		i := strings.IndexAny(text[at:], "{}")
+		if i < 0 {
+			t.literal(text[at:])
+			break
+		}
+		t.literal(text[at : at+i])
+		at += i
+		if at < authority {
+			return nil, errors.New("parameters and braces are not allowed in the scheme or the host")
+		}
+		p, width, err := parseParameter(text[at:])
+		if err != nil {
+			return nil, err
+		}
+		t.parts = append(t.parts, p)
+		at += width
+	}
+	for _, p := range t.parts {
+		if p.kind == literal && strings.Contains(strings.ToLower(p.text), "@microsoft.keyvault(") {
+			return nil, errors.New("a Key Vault reference needs braces around it: " + secretExample)
+		}
+	}
+	if _, err := t.Expand("hub", "event", func(string) (string, error) { return "secret", nil }); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *URLTemplate) literal(s string) {
+	if s != "" {
+		t.parts = append(t.parts, part{literal, s})
+	}
+}
+
+// parseParameter reads the parameter that s begins with and returns its width in bytes.
+func parseParameter(s string) (part, int, error) {
+	if s[0] == '}' {
+		return part{}, 0, errors.New(`has a "}" without a "{"; percent-encode a literal brace as %7D`)
+	}
+	lower := strings.ToLower(s)
+	if strings.HasPrefix(lower[1:], secretPrefix) {
+		end := strings.Index(s, secretSuffix)
+		if end < 0 {
+			return part{}, 0, errors.New("has a Key Vault reference that does not end; write " + secretExample)
+		}
+		uri := strings.TrimSpace(s[1+len(secretPrefix) : end])
+		if u, err := url.Parse(uri); err != nil || u.Host == "" || u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+			!strings.HasPrefix(strings.ToLower(strings.TrimLeft(u.Path, "/")), "secrets/") {
+			return part{}, 0, fmt.Errorf("has a Key Vault reference to %q, which is not a secret's https URI; write %s", uri, secretExample)
+		}
+		return part{secretParam, uri}, end + len(secretSuffix), nil
+	}
+	end := strings.IndexByte(s, '}')
+	if end < 0 {
+		return part{}, 0, errors.New(`has a "{" without a "}"; percent-encode a literal brace as %7B`)
+	}
+	switch name := lower[1:end]; name {
+	case "hub":
+		return part{kind: hubParam}, end + 1, nil
+	case "event":
+		return part{kind: eventParam}, end + 1, nil
+	default:
+		return part{}, 0, fmt.Errorf("has an unknown parameter %q; known are {hub}, {event} and %s", s[:end+1], secretExample)
+	}
+}
+
+// String is the template as configured. It is what logs and answers show; an expanded URL never is.
+func (t *URLTemplate) String() string { return t.text }
+
+// SecretURIs lists the Key Vault references, in order, repeats included.
+func (t *URLTemplate) SecretURIs() []string {
+	var uris []string
+	for _, p := range t.parts {
+		if p.kind == secretParam {
+			uris = append(uris, p.text)
+		}
+	}
+	return uris
+}
+
+// Expand fills the parameters in: hub and event percent-encoded as one URI component, secrets raw but for their
+// trailing line ends. It calls secret once per reference and fails with its error; the result is an absolute URL
+// at the template's own host, or an error that does not contain it.
+func (t *URLTemplate) Expand(hub, event string, secret func(uri string) (string, error)) (string, error) {
+	var b strings.Builder
+	b.Grow(len(t.text) + len(hub) + len(event))
+	for _, p := range t.parts {
+		switch p.kind {
+		case literal:
+			b.WriteString(p.text)
+		case hubParam:
+			escape(&b, hub)
+		case eventParam:
+			escape(&b, event)
+		case secretParam:
+			v, err := secret(p.text)
+			if err != nil {
+				return "", err
+			}
+			b.WriteString(strings.TrimRight(v, "\r\n"))
+		}
+	}
+	u, err := url.Parse(b.String())
+	switch { // no error below quotes the URL: it may hold a secret
+	case err != nil || u.Host == "" || u.Hostname() == "":
+		return "", errors.New("does not make a valid URL")
+	case u.User != nil:
+		return "", errors.New("must not carry a user name or password")
+	case u.Fragment != "" || strings.HasSuffix(b.String(), "#"):
+		return "", errors.New("must not have a fragment")
+	case strings.ContainsAny(b.String(), "{}"):
+		return "", errors.New("makes a URL with braces in it")
+	}
+	return b.String(), nil
+}
+
+// escape writes s as one URI component: all but RFC 3986's unreserved characters become %XX.
+func escape(b *strings.Builder, s string) {
+	const hex = "0123456789ABCDEF"
+	for i := range len(s) {
+		c := s[i]
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~' {
+			b.WriteByte(c)
+			continue
+		}
+		b.WriteByte('%')
+		b.WriteByte(hex[c>>4])
+		b.WriteByte(hex[c&15])
+	}
+}
