@@ -1,0 +1,138 @@
+package tabard
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Config is everything that can be set from outside: command-line flags, TABARD_… environment variables and the
+// YAML file are three spellings of this struct (the tags are kong's). The zero value, completed by its defaults,
+// serves on loopback with data in ./.tabard.
+type Config struct {
+	// Data is the directory of everything durable. One process holds it at a time.
+	Data string `help:"Directory of everything durable; one process holds it at a time." default:".tabard" env:"TABARD_DATA" placeholder:"DIR"`
+
+	// Listen is the public address: clients, REST, token issuer. Port 0 picks a free one.
+	Listen string `help:"Public address: clients, REST data plane, token issuer. Port 0 picks a free one." default:"127.0.0.1:8080" env:"TABARD_LISTEN" placeholder:"ADDR"`
+	// AdminListen is the operators' address: control plane, directory, trace, health.
+	AdminListen string `help:"Operators' address: control plane, directory, trace, health." default:"127.0.0.1:8081" env:"TABARD_ADMIN_LISTEN" placeholder:"ADDR"`
+	// InstanceListen gives instances public addresses of their own, where {name}.<host> does not resolve.
+	InstanceListen map[string]string `help:"A public address of its own for an instance, where NAME.<host> does not resolve." env:"TABARD_INSTANCE_LISTEN" placeholder:"NAME=ADDR" mapsep:","`
+
+	// TLSOnly turns plain HTTP off on every address.
+	TLSOnly bool `name:"tls-only" help:"Turn plain HTTP off on every address." env:"TABARD_TLS_ONLY"`
+	// TLSCert and TLSKey are PEM files, reloaded when they change. Without them a local CA in Data signs.
+	TLSCert string `name:"tls-cert" help:"Certificate chain (PEM), reloaded when it changes; without it a local CA signs." env:"TABARD_TLS_CERT" placeholder:"FILE"`
+	TLSKey  string `name:"tls-key" help:"Private key of --tls-cert (PEM)." env:"TABARD_TLS_KEY" placeholder:"FILE"`
+
+	// PublicURL are the origins under which clients reach the service, the first one preferred. They are in
+	// certificates, audiences, WebHook-Request-Origin, the token issuer's name and connection strings.
+	PublicURL []string `name:"public-url" help:"Origin under which the service is reached, for example https://wps.example.com; the first is used in connection strings and as issuer. Repeatable." env:"TABARD_PUBLIC_URL" placeholder:"URL"`
+
+	// NATSURL names an external NATS cluster with JetStream instead of the embedded one.
+	NATSURL         string `name:"nats-url" help:"External NATS with JetStream instead of the embedded one." env:"TABARD_NATS_URL" placeholder:"URL"`
+	NATSCredentials string `name:"nats-credentials" help:"Credentials file for --nats-url." env:"TABARD_NATS_CREDENTIALS" placeholder:"FILE"`
+
+	// MasterKey seals everything stored: 32 bytes as base64. It has no flag, so that it never shows in a process list.
+	MasterKey string `kong:"-" yaml:"-" json:"-"`
+	// MasterKeyFile holds the master key when MasterKey is empty; default DATA/master.key, made on the first start.
+	MasterKeyFile string `help:"File of the master key (default DATA/master.key, made on the first start); TABARD_MASTER_KEY gives the key itself." env:"TABARD_MASTER_KEY_FILE" placeholder:"FILE"`
+
+	// ReadyFile receives one JSON object, mode 0600, once every listener answers.
+	ReadyFile string `help:"File that receives one JSON object with endpoints and secrets (0600) once every listener answers." env:"TABARD_READY_FILE" placeholder:"FILE"`
+
+	// AllowLoopbackHandlers lets event handlers live on this machine's loopback. On in dev and demo.
+	AllowLoopbackHandlers bool `help:"Let event handlers live on this machine's loopback (dev and demo always do)." env:"TABARD_ALLOW_LOOPBACK_HANDLERS"`
+	// DenyPrivateHandlers refuses handlers in private networks unless AllowHandlerNetworks lists them.
+	DenyPrivateHandlers  bool     `help:"Refuse event handlers in private networks but for --allow-handler-networks." env:"TABARD_DENY_PRIVATE_HANDLERS"`
+	AllowHandlerNetworks []string `help:"Networks (CIDR) that handlers may live in even when private ones are refused." env:"TABARD_ALLOW_HANDLER_NETWORKS" placeholder:"CIDR"`
+	DenyHandlerNetworks  []string `help:"Networks (CIDR) that handlers may never live in." env:"TABARD_DENY_HANDLER_NETWORKS" placeholder:"CIDR"`
+	// HandlerCA is a PEM bundle trusted for handlers in addition to the system's roots.
+	HandlerCA string `name:"handler-ca" help:"PEM bundle trusted for event handlers in addition to the system's." env:"TABARD_HANDLER_CA" placeholder:"FILE"`
+
+	// TokenLifetime is the life of managed-identity tokens, 5 minutes to 24 hours.
+	TokenLifetime time.Duration `help:"Life of managed-identity access tokens, 5m to 24h." default:"24h" env:"TABARD_TOKEN_LIFETIME"`
+
+	// MaxConnections bounds the client connections of the whole process.
+	MaxConnections int `help:"Client connections of the whole process at most." default:"100000" env:"TABARD_MAX_CONNECTIONS"`
+	// ShutdownTimeout bounds how long a stop waits for clients, deliveries and requests.
+	ShutdownTimeout time.Duration `help:"How long a stop waits for clients, deliveries and requests." default:"20s" env:"TABARD_SHUTDOWN_TIMEOUT"`
+}
+
+// A ConfigError lists everything that is wrong with a Config, at once.
+type ConfigError []string
+
+func (e ConfigError) Error() string { return strings.Join(e, "\n") }
+
+// complete fills defaults in that kong would have set, for those who embed the package.
+func (c *Config) complete() {
+	set := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	set(&c.Data, ".tabard")
+	set(&c.Listen, "127.0.0.1:8080")
+	set(&c.AdminListen, "127.0.0.1:8081")
+	if c.TokenLifetime == 0 {
+		c.TokenLifetime = 24 * time.Hour
+	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = 100_000
+	}
+	if c.ShutdownTimeout == 0 {
+		c.ShutdownTimeout = 20 * time.Second
+	}
+}
+
+// Validate reports every fault of the configuration with its field and value.
+func (c Config) Validate() error {
+	c.complete()
+	var faults ConfigError
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	address := func(field, v string) {
+		if _, _, err := net.SplitHostPort(v); err != nil {
+			fault("%s: %q is not HOST:PORT", field, v)
+		}
+	}
+	address("listen", c.Listen)
+	address("admin-listen", c.AdminListen)
+	for name, addr := range c.InstanceListen {
+		address("instance-listen "+name, addr)
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		fault("tls-cert, tls-key: give both or neither")
+	}
+	for _, u := range c.PublicURL {
+		if p, err := url.Parse(u); err != nil || p.Host == "" || p.Scheme != "http" && p.Scheme != "https" || strings.Trim(p.Path, "/") != "" || p.RawQuery != "" || p.Fragment != "" || p.User != nil {
+			fault("public-url: %q is not an origin like https://wps.example.com", u)
+		}
+	}
+	for field, list := range map[string][]string{"allow-handler-networks": c.AllowHandlerNetworks, "deny-handler-networks": c.DenyHandlerNetworks} {
+		for _, n := range list {
+			if _, err := netip.ParsePrefix(n); err != nil {
+				fault("%s: %q is not a network like 10.0.0.0/8", field, n)
+			}
+		}
+	}
+	if c.NATSCredentials != "" && c.NATSURL == "" {
+		fault("nats-credentials: needs nats-url")
+	}
+	if c.TokenLifetime < 5*time.Minute || c.TokenLifetime > 24*time.Hour {
+		fault("token-lifetime: %v is not between 5m and 24h", c.TokenLifetime)
+	}
+	if c.MaxConnections < 1 {
+		fault("max-connections: %d is not positive", c.MaxConnections)
+	}
+	if c.ShutdownTimeout < 0 {
+		fault("shutdown-timeout: %v is negative", c.ShutdownTimeout)
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	return nil
+}
