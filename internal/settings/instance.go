@@ -47,7 +47,8 @@ type Instance struct {
 	Created  time.Time `json:"created"`
 	Modified time.Time `json:"modified"`
 
-	revision uint64
+	resourceID string
+	revision   uint64
 }
 
 // SKU is stored and returned; it limits nothing.
@@ -95,8 +96,11 @@ type Identity struct {
 	UserAssigned string `json:"userAssigned,omitempty"`
 }
 
-// ResourceID is the instance's ARM id.
+// ResourceID is the instance's ARM id; it costs nothing on an instance from a Snapshot.
 func (in *Instance) ResourceID() string {
+	if in.resourceID != "" {
+		return in.resourceID
+	}
 	return "/subscriptions/" + in.SubscriptionID + "/resourceGroups/" + in.ResourceGroup +
 		"/providers/Microsoft.SignalRService/WebPubSub/" + in.Name
 }
@@ -119,6 +123,7 @@ func (in *Instance) Hub(name string) *Hub {
 // clone copies everything that an edit may touch.
 func (in *Instance) clone() *Instance {
 	c := *in
+	c.resourceID = ""
 	c.Tags = maps.Clone(in.Tags)
 	c.Inert = maps.Clone(in.Inert)
 	c.Hubs = make(map[string]*Hub, len(in.Hubs))

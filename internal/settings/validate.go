@@ -110,6 +110,7 @@ func (in *Instance) compile() error {
 	if len(f) > 0 {
 		return f
 	}
+	in.resourceID = in.ResourceID()
 	return nil
 }
 

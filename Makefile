@@ -1,0 +1,41 @@
+# make demo   builds what is missing, then runs the narrated demo
+# make test   everything that CI runs, installing what it needs
+# make bench  the figures of docs/performance.md
+
+GO ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck
+FUZZTIME ?= 5s
+
+.PHONY: build demo test check unit fuzz conformance bench clean
+
+build: bin/tabard
+
+bin/tabard: $(shell find . -name '*.go' -not -path './conformance/*' -not -path './bench/*' -not -path './examples/*' -not -name '*_test.go') go.mod go.sum
+	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/tabard
+
+demo: build
+	bin/tabard demo --once
+
+test: check unit fuzz conformance
+
+check:
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool $(STATICCHECK) ./...
+
+unit:
+	$(GO) test -race -shuffle=on ./...
+	cd examples && $(GO) vet ./... && $(GO) test -race ./...
+
+fuzz:
+	FUZZTIME=$(FUZZTIME) sh ./scripts/fuzz.sh
+
+conformance: build
+	cd conformance/go && $(GO) test -count=1 ./...
+	cd conformance/js && npm ci --no-audit --no-fund --loglevel=error && npm test
+
+bench:
+	sh ./scripts/bench.sh
+
+clean:
+	rm -rf bin conformance/js/node_modules
