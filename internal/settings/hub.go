@@ -2,6 +2,7 @@ package settings
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -115,6 +116,7 @@ func (e *EventHandler) Resource() string {
 
 func (h *Hub) clone() *Hub {
 	c := *h
+	c.Inert = maps.Clone(h.Inert)
 	c.EventHandlers = make([]*EventHandler, len(h.EventHandlers))
 	for i, e := range h.EventHandlers {
 		ce := *e

@@ -1,9 +1,11 @@
 package settings
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -146,28 +148,80 @@ func (s *Settings) Create(ctx context.Context, in Instance) (*Instance, error) {
 }
 
 // Update edits a copy of the instance and stores it by compare-and-swap, repeating edit when somebody else was
-// faster. The error is whatever edit returned, [Faults], ErrNotFound, or ErrConflict after many tries.
+// faster. An edit that changes nothing writes nothing. The error is whatever edit returned, [Faults], ErrNotFound,
+// or ErrConflict after many tries.
 func (s *Settings) Update(ctx context.Context, name string, edit func(*Instance) error) (*Instance, error) {
+	in, _, err := s.update(ctx, name, edit)
+	return in, err
+}
+
+func (s *Settings) update(ctx context.Context, name string, edit func(*Instance) error) (in *Instance, changed bool, err error) {
 	key := strings.ToLower(name)
-	for range 16 {
+	for range maxTries {
+		current, ok := s.instances.Get(key)
+		if !ok {
+			return nil, false, ErrNotFound
+		}
+		n := current.Value.clone()
+		if err := edit(n); err != nil {
+			return nil, false, err
+		}
+		if err := n.compile(); err != nil {
+			return nil, false, err
+		}
+		if strings.ToLower(n.Name) != key {
+			return nil, false, Faults{{"name", "cannot be changed"}}
+		}
+		if same, err := equal(n, &current.Value); err != nil {
+			return nil, false, err
+		} else if same {
+			in, err := s.must(key)
+			return in, false, err
+		}
+		n.Modified = s.now().UTC()
+		_, err := s.instances.Update(ctx, key, *n, current.Revision)
+		if err == nil {
+			in, err := s.must(key)
+			return in, true, err
+		}
+		if !errors.Is(err, store.ErrConflict) {
+			return nil, false, translate(err)
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, false, err
+		}
+	}
+	return nil, false, ErrConflict
+}
+
+// maxTries bounds the repetitions of a compare-and-swap.
+const maxTries = 16
+
+// equal tells whether two instances are stored as the same document.
+func equal(a, b *Instance) (bool, error) {
+	x, err := json.Marshal(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := json.Marshal(b)
+	return bytes.Equal(x, y), err
+}
+
+// Delete removes an instance with its keys and hubs, and returns what it was at that moment, so that the caller can
+// clean up after it. ErrNotFound when it is not there.
+func (s *Settings) Delete(ctx context.Context, name string) (*Instance, error) {
+	key := strings.ToLower(name)
+	for range maxTries {
 		current, ok := s.instances.Get(key)
 		if !ok {
 			return nil, ErrNotFound
 		}
-		n := current.Value.clone()
-		if err := edit(n); err != nil {
-			return nil, err
-		}
-		n.Modified = s.now().UTC()
-		if err := n.compile(); err != nil {
-			return nil, err
-		}
-		if strings.ToLower(n.Name) != key {
-			return nil, Faults{{"name", "cannot be changed"}}
-		}
-		_, err := s.instances.Update(ctx, key, *n, current.Revision)
+		err := s.instances.Delete(ctx, key, current.Revision)
 		if err == nil {
-			return s.must(key)
+			s.reload()
+			in := current.Value.clone()
+			in.revision = current.Revision
+			return in, nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
 			return nil, translate(err)
@@ -179,30 +233,22 @@ func (s *Settings) Update(ctx context.Context, name string, edit func(*Instance)
 	return nil, ErrConflict
 }
 
-// Delete removes an instance with its keys and hubs. ErrNotFound when it is not there.
-func (s *Settings) Delete(ctx context.Context, name string) error {
-	err := s.instances.Delete(ctx, strings.ToLower(name), 0)
-	s.reload()
-	return translate(err)
-}
-
-// PutHub creates or replaces the settings of a hub and tells whether that made it.
-func (s *Settings) PutHub(ctx context.Context, instance string, h Hub) (hub *Hub, created bool, err error) {
-	in, err := s.Update(ctx, instance, func(in *Instance) error {
-		key := strings.ToLower(h.Name)
-		old, exists := in.Hubs[key]
-		created = !exists
-		n := h.clone()
-		if exists {
-			n.Name = old.Name // the casing of creation stays
+// UpdateHub edits a copy of a hub's settings, beginning with the defaults when it has none, and tells whether that
+// changed anything. Errors are those of Update.
+func (s *Settings) UpdateHub(ctx context.Context, instance, name string, edit func(*Hub) error) (hub *Hub, changed bool, err error) {
+	key := strings.ToLower(name)
+	in, changed, err := s.update(ctx, instance, func(in *Instance) error {
+		h, ok := in.Hubs[key] // a copy already
+		if !ok {
+			h = &Hub{Name: name}
+			in.Hubs[key] = h
 		}
-		in.Hubs[key] = n
-		return nil
+		return edit(h)
 	})
 	if err != nil {
 		return nil, false, err
 	}
-	return in.Hub(h.Name), created, nil
+	return in.Hub(name), changed, nil
 }
 
 // DeleteHub forgets the settings of a hub; its connections stay. ErrNotFound when it has none.

@@ -35,6 +35,15 @@ func open(t *testing.T, dir string) (*Settings, func()) {
 	return s, stop
 }
 
+// putHub replaces the settings of a hub whole.
+func putHub(s *Settings, ctx context.Context, instance string, h Hub) (*Hub, bool, error) {
+	return s.UpdateHub(ctx, instance, h.Name, func(old *Hub) error {
+		h.Name = old.Name
+		*old = h
+		return nil
+	})
+}
+
 func handler(url string) *EventHandler {
 	return &EventHandler{URLTemplate: url, UserEventPattern: "*", SystemEvents: []string{"connect"}}
 }
@@ -63,10 +72,10 @@ func TestADeletedDefaultInstanceStaysDeletedWhileOthersExist(t *testing.T) {
 	if _, err := s.Create(ctx, Instance{Name: "other", SubscriptionID: subscription, ResourceGroup: "g", Location: "local"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Delete(ctx, "default"); err != nil {
-		t.Fatal(err)
+	if gone, err := s.Delete(ctx, "Default"); err != nil || gone.Name != "default" || gone.Keys.Primary == "" {
+		t.Fatalf("got %+v, %v; want the instance as it was", gone, err)
 	}
-	if err := s.Delete(ctx, "default"); !errors.Is(err, ErrNotFound) {
+	if _, err := s.Delete(ctx, "default"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("second delete: %v, want ErrNotFound", err)
 	}
 	stop()
@@ -97,16 +106,23 @@ func TestHubSettingsAreReplacedWholeAndKeepTheirName(t *testing.T) {
 	s, _ := open(t, t.TempDir())
 	ctx := context.Background()
 	before := s.Snapshot()
-	h, created, err := s.PutHub(ctx, "default", Hub{Name: "Chat", EventHandlers: []*EventHandler{handler("http://h.example/{event}")}, AnonymousConnectPolicy: "Allow"})
-	if err != nil || !created || !h.AllowAnonymous() || h.UserHandler("x").Template() == nil {
-		t.Fatalf("got %+v, %v, %v", h, created, err)
+	h, changed, err := putHub(s, ctx, "default", Hub{Name: "Chat", EventHandlers: []*EventHandler{handler("http://h.example/{event}")}, AnonymousConnectPolicy: "Allow"})
+	if err != nil || !changed || !h.AllowAnonymous() || h.UserHandler("x").Template() == nil {
+		t.Fatalf("got %+v, %v, %v", h, changed, err)
 	}
 	if in, _ := before.Instance("default"); len(in.Hubs) != 0 {
 		t.Error("an old snapshot changed")
 	}
-	h, created, err = s.PutHub(ctx, "default", Hub{Name: "CHAT"})
-	if err != nil || created || h.Name != "Chat" || h.AllowAnonymous() || len(h.EventHandlers) != 0 {
-		t.Errorf("got %+v, %v, %v; want a bare hub still named Chat", h, created, err)
+	h, changed, err = putHub(s, ctx, "default", Hub{Name: "CHAT"})
+	if err != nil || !changed || h.Name != "Chat" || h.AllowAnonymous() || len(h.EventHandlers) != 0 {
+		t.Errorf("got %+v, %v, %v; want a bare hub still named Chat", h, changed, err)
+	}
+	in, _ := s.Snapshot().Instance("default")
+	if _, changed, err = putHub(s, ctx, "default", Hub{Name: "chat"}); err != nil || changed {
+		t.Errorf("the same again: changed %v, %v", changed, err)
+	}
+	if same, _ := s.Snapshot().Instance("default"); same.Revision() != in.Revision() || !same.Modified.Equal(in.Modified) {
+		t.Error("an edit that changes nothing wrote something")
 	}
 	if err := s.DeleteHub(ctx, "default", "chat"); err != nil {
 		t.Fatal(err)
@@ -134,7 +150,7 @@ func TestConcurrentWritersLoseNothing(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			name := "hub" + string(rune('a'+i))
-			if _, _, err := s.PutHub(context.Background(), "default", Hub{Name: name}); err != nil {
+			if _, _, err := putHub(s, context.Background(), "default", Hub{Name: name}); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		})
@@ -152,7 +168,7 @@ func TestListenersSeeEachChange(t *testing.T) {
 		in, _ := new.Instance("default")
 		seen <- len(in.Hubs)
 	})
-	if _, _, err := s.PutHub(context.Background(), "default", Hub{Name: "chat"}); err != nil {
+	if _, _, err := putHub(s, context.Background(), "default", Hub{Name: "chat"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-seen; got != 1 {
@@ -162,7 +178,7 @@ func TestListenersSeeEachChange(t *testing.T) {
 
 func TestEveryFaultIsNamedAtOnceAndNothingChanges(t *testing.T) {
 	s, _ := open(t, t.TempDir())
-	_, _, err := s.PutHub(context.Background(), "default", Hub{
+	_, _, err := putHub(s, context.Background(), "default", Hub{
 		Name:                   "chat",
 		AnonymousConnectPolicy: "perhaps",
 		KeepAliveSeconds:       121,
@@ -243,7 +259,7 @@ func TestAnInstanceTooLargeForTheStoreIsAFault(t *testing.T) {
 
 func TestHandlersAreMatchedInOrder(t *testing.T) {
 	s, _ := open(t, t.TempDir())
-	h, _, err := s.PutHub(context.Background(), "default", Hub{Name: "chat", EventHandlers: []*EventHandler{
+	h, _, err := putHub(s, context.Background(), "default", Hub{Name: "chat", EventHandlers: []*EventHandler{
 		{URLTemplate: "http://1.example/", UserEventPattern: "a, B"},
 		{URLTemplate: "http://2.example/", UserEventPattern: "*", SystemEvents: []string{"Connected"}},
 		{URLTemplate: "http://3.example/", SystemEvents: []string{"connect", "connected"}},
@@ -273,7 +289,7 @@ func TestHandlersAreMatchedInOrder(t *testing.T) {
 
 func TestAuthOfTypeNoneKeepsItsBlock(t *testing.T) {
 	s, _ := open(t, t.TempDir())
-	h, _, err := s.PutHub(context.Background(), "default", Hub{Name: "chat", EventHandlers: []*EventHandler{
+	h, _, err := putHub(s, context.Background(), "default", Hub{Name: "chat", EventHandlers: []*EventHandler{
 		{URLTemplate: "http://1.example/", Auth: &Auth{Type: "none", ManagedIdentity: &ManagedIdentity{Resource: "api://x"}}},
 	}})
 	if err != nil {

@@ -28,6 +28,9 @@ var (
 // ValidHubName tells whether name is one that the published API allows.
 func ValidHubName(name string) bool { return hubName.MatchString(name) }
 
+// ValidInstanceName tells whether name is one that the published API allows.
+func ValidInstanceName(name string) bool { return instanceName.MatchString(name) }
+
 // A Fault is one thing that is wrong with a document. Field is its JSON path in the ARM shape.
 type Fault struct {
 	Field, Problem string
