@@ -1,0 +1,89 @@
+// Starts the built binary on free ports, and gives tests the clients and small servers they need. Everything runs
+// against the real service; nothing of it is replaced.
+import { spawn, execFile } from "node:child_process";
+import { createServer } from "node:http";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import express from "express";
+
+const binary = resolve(import.meta.dirname, "../../bin/tabard");
+
+/** start runs `tabard dev` with its own data and resolves once every listener answers. */
+export async function start(...flags) {
+  const data = mkdtempSync(join(tmpdir(), "tabard-"));
+  const readyFile = join(data, "ready");
+  const child = spawn(binary, ["dev", "--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", readyFile, ...flags],
+    { stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  child.stdout.on("data", (b) => (output += b));
+  child.stderr.on("data", (b) => (output += b));
+  await eventually("the service is ready", () => {
+    if (child.exitCode !== null) throw new Error(`tabard ended: ${output}`);
+    return existsSync(readyFile);
+  }, 20_000);
+  const ready = JSON.parse(readFileSync(readyFile, "utf8"));
+  const env = { ...process.env, TABARD_ADMIN_URL: ready.adminUrl, TABARD_ADMIN_TOKEN: ready.adminToken };
+  return {
+    ...ready,
+    data,
+    output: () => output,
+    /** cli runs a verb of the same binary against this service and returns its standard output. */
+    async cli(...args) {
+      const { stdout } = await promisify(execFile)(binary, args, { env });
+      return stdout;
+    },
+    async json(...args) {
+      return JSON.parse(await this.cli(...args, "--json"));
+    },
+    /** admin calls a control-plane route with the admin token. */
+    async admin(method, path, body) {
+      const answer = await fetch(ready.adminUrl + path, {
+        method,
+        headers: { authorization: `Bearer ${ready.adminToken}`, "content-type": "application/json" },
+        body: body && JSON.stringify(body),
+      });
+      const text = await answer.text();
+      if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+      return text ? JSON.parse(text) : undefined;
+    },
+    async stop() {
+      child.kill("SIGTERM");
+      if (child.exitCode === null) await once(child, "exit");
+      rmSync(data, { recursive: true, force: true });
+      return child.exitCode;
+    },
+  };
+}
+
+/** eventually polls until check is truthy; its value is the result. */
+export async function eventually(what, check, timeout = 10_000) {
+  for (const end = Date.now() + timeout; ;) {
+    const value = await check();
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`gave up waiting until ${what}`);
+    await new Promise((r) => setTimeout(r, 20));
+  }
+}
+
+/** serve puts an express application or a request listener on a free loopback port. */
+export async function serve(listener) {
+  const server = createServer(listener);
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    stop: () => new Promise((r) => { server.closeAllConnections(); server.close(r); }),
+  };
+}
+
+/** upstream is an express server that remembers every request before the middleware under test answers it. */
+export async function upstream(...middleware) {
+  const requests = [];
+  const app = express();
+  app.use((req, _res, next) => { requests.push({ method: req.method, url: req.url, headers: req.headers, raw: req.rawHeaders }); next(); });
+  for (const m of middleware) app.use(m);
+  return { ...(await serve(app)), requests, app };
+}
