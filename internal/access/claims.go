@@ -3,6 +3,7 @@ package access
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math"
 	"time"
 
@@ -21,7 +22,11 @@ func parseClaims(payload []byte) (claims, *Refusal) {
 	var c claims
 	d := json.NewDecoder(bytes.NewReader(payload))
 	d.SetNumberType(json.UnmarshalJSONNumber)
-	if err := d.Decode(&c); err != nil || c == nil || d.More() {
+	err := d.Decode(&c)
+	if err == nil {
+		_, err = d.Token() // nothing may follow
+	}
+	if err != io.EOF || c == nil {
 		return nil, unauthorized(reason.TokenMalformed, "The token's payload is not one JSON object with each member once.")
 	}
 	return c, nil

@@ -156,6 +156,7 @@ func TestAttacksOnClientTokens(t *testing.T) {
 		{"a payload that is a list", raw(primary, hs256, `[]`), reason.TokenMalformed},
 		{"a payload that is null", raw(primary, hs256, `null`), reason.TokenMalformed},
 		{"something behind the payload", raw(primary, hs256, string(payload)+`{}`), reason.TokenMalformed},
+		{"a brace too many, which a decoder of streams does not see", raw(primary, hs256, string(payload)+`}`), reason.TokenMalformed},
 		{"exp twice", raw(primary, hs256, `{"aud":"http://example.com/client/hubs/chat","exp":1,"exp":9999999999}`), reason.TokenMalformed},
 		{"aud twice", raw(primary, hs256, `{"aud":"x","aud":"http://example.com/client/hubs/chat","exp":9999999999}`), reason.TokenMalformed},
 		{"sub twice, once escaped", raw(primary, hs256, `{"sub":"a","s\u0075b":"b","aud":"http://example.com/client/hubs/chat","exp":9999999999}`), reason.TokenMalformed},
