@@ -71,6 +71,9 @@ func seal(buf []byte, op Opcode) []byte {
 	return buf[h:]
 }
 
+// Verbatim returns bytes that go out as they are, such as the answer to a handshake.
+func Verbatim(b []byte) *Frame { return &Frame{bytes: b} }
+
 // NewFrame returns a final frame with a copy of payload.
 func NewFrame(op Opcode, payload []byte) *Frame {
 	buf := make([]byte, maxFrameHeader+len(payload))

@@ -22,8 +22,8 @@ type ConnOptions struct {
 	// Socket carries the connection. The hub writes to it and closes it; the caller reads from it. A *net.TCPConn
 	// is written to by the shard's flusher, any other by a goroutine of its own while there is something to write.
 	Socket net.Conn
-	// First is written before everything else: the handshake's answer and the first frames, as they go on the wire.
-	First []byte
+	// First is written before everything else: the handshake's answer and the first frames.
+	First []*Frame
 	// Ended, if set, is called exactly once when the connection has left the hub, with the reason for the
 	// disconnected event: empty when the client closed. It runs on whatever goroutine noticed and must not block.
 	Ended func(reason string)

@@ -53,8 +53,8 @@ func (h *Hub) Connect(o ConnOptions) (*Conn, error) {
 	// The queue is marked as scheduled until the connection is listed everywhere, and whoever wants to end it waits
 	// for c.mu: nobody sees half of it, and nothing overtakes the greeting.
 	c.out.scheduled = true
-	if len(o.First) > 0 {
-		c.out.push(&Frame{bytes: o.First})
+	for _, f := range o.First {
+		c.out.push(f)
 	}
 	c.mu.Lock()
 	if !h.conns.add(c) {
