@@ -1,0 +1,149 @@
+package subprotocol
+
+import (
+	"encoding/base64"
+	"strconv"
+	"unicode/utf8"
+
+	"tabard/internal/hub"
+)
+
+const jsonName = "json.webpubsub.azure.v1"
+
+// json is json.webpubsub.azure.v1 (section 8).
+type json struct{}
+
+func (json) Name() string  { return jsonName }
+func (json) Simple() bool  { return false }
+func (json) Encoding() int { return jsonEncoding }
+
+func (json) Decode(req *Request, _ hub.Opcode, data []byte) error { return decodeJSON(req, data) }
+
+func (json) AppendMessage(b []byte, m *hub.Message) ([]byte, hub.Opcode) {
+	b = append(b, `{"type":"message","from":`...)
+	if m.Group != "" {
+		b = append(b, `"group","group":`...)
+		b = appendString(b, m.Group)
+		b = append(b, `,"fromUserId":`...)
+		b = appendOptional(b, m.FromUserID)
+	} else {
+		b = append(b, `"server"`...)
+	}
+	b = append(b, `,"dataType":"`...)
+	b = append(b, m.Type.String()...)
+	b = append(b, `","data":`...)
+	switch m.Type {
+	case hub.JSON:
+		b = append(b, m.Data...)
+	case hub.Text:
+		b = appendString(b, m.Data)
+	default:
+		b = append(b, '"')
+		b = base64.StdEncoding.AppendEncode(b, m.Data)
+		b = append(b, '"')
+	}
+	if len(m.Metadata) > 0 {
+		b = append(b, `,"metadata":{`...)
+		for i, kv := range m.Metadata {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, kv.Key)
+			b = append(b, ':')
+			b = appendString(b, kv.Value)
+		}
+		b = append(b, '}')
+	}
+	return append(b, '}'), hub.OpText
+}
+
+func (json) AppendDisconnected(b []byte, reason string) ([]byte, hub.Opcode) {
+	b = append(b, `{"type":"system","event":"disconnected","message":`...)
+	b = appendString(b, reason)
+	return append(b, '}'), hub.OpText
+}
+
+func (json) Connected(connectionID, userID string) *hub.Frame {
+	return hub.BuildFrame(hub.OpText, 96+len(connectionID)+len(userID), func(b []byte) []byte {
+		b = append(b, `{"type":"system","event":"connected","userId":`...)
+		b = appendOptional(b, userID)
+		b = append(b, `,"connectionId":`...)
+		b = appendString(b, connectionID)
+		return append(b, '}')
+	})
+}
+
+func (json) Ack(id uint64, failure *AckError) *hub.Frame {
+	size := 64
+	if failure != nil {
+		size += 64 + len(failure.Message)
+	}
+	return hub.BuildFrame(hub.OpText, size, func(b []byte) []byte {
+		b = append(b, `{"type":"ack","ackId":`...)
+		b = strconv.AppendUint(b, id, 10)
+		if failure == nil {
+			return append(b, `,"success":true}`...)
+		}
+		b = append(b, `,"success":false,"error":{"name":`...)
+		b = appendString(b, failure.Name)
+		b = append(b, `,"message":`...)
+		b = appendString(b, failure.Message)
+		return append(b, `}}`...)
+	})
+}
+
+var jsonPong = hub.NewFrame(hub.OpText, []byte(`{"type":"pong"}`))
+
+func (json) Pong() *hub.Frame { return jsonPong }
+
+// appendOptional appends null for an absent value: clients look for the key (section 8.2).
+func appendOptional(b []byte, s string) []byte {
+	if s == "" {
+		return append(b, "null"...)
+	}
+	return appendString(b, s)
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD, one each.
+func appendString[S string | []byte](b []byte, s S) []byte {
+	b = append(b, '"')
+	done := 0 // s[:done] is written
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c < utf8.RuneSelf {
+			if c >= ' ' && c != '"' && c != '\\' {
+				i++
+				continue
+			}
+			b = append(b, s[done:i]...)
+			switch c {
+			case '"', '\\':
+				b = append(b, '\\', c)
+			case '\n':
+				b = append(b, `\n`...)
+			case '\r':
+				b = append(b, `\r`...)
+			case '\t':
+				b = append(b, `\t`...)
+			default:
+				b = append(b, `\u00`...)
+				b = append(b, hexDigits[c>>4], hexDigits[c&0xF])
+			}
+			i++
+			done = i
+			continue
+		}
+		n := min(len(s)-i, utf8.UTFMax)
+		r, size := utf8.DecodeRuneInString(string(s[i : i+n]))
+		if r == utf8.RuneError && size == 1 {
+			b = append(b, s[done:i]...)
+			b = append(b, "\uFFFD"...)
+			done = i + 1
+		}
+		i += size
+	}
+	b = append(b, s[done:]...)
+	return append(b, '"')
+}

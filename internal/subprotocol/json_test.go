@@ -1,0 +1,290 @@
+package subprotocol
+
+import (
+	"bytes"
+	encoding "encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"tabard/internal/hub"
+)
+
+func TestRequestsAreDecoded(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		want       Request
+	}{
+		{"join", `{"type":"joinGroup","group":"g","ackId":1}`, Request{Kind: JoinGroup, Group: "g", HasAck: true, AckID: 1}},
+		{"leave without ackId", `{"type":"leaveGroup","group":"g"}`, Request{Kind: LeaveGroup, Group: "g"}},
+		{"ackId 0", `{"type":"joinGroup","group":"g","ackId":0}`, Request{Kind: JoinGroup, Group: "g", HasAck: true}},
+		{"the largest ackId", `{"type":"joinGroup","group":"g","ackId":18446744073709551615}`, Request{Kind: JoinGroup, Group: "g", HasAck: true, AckID: 1<<64 - 1}},
+		{"ackId null is none", `{"type":"joinGroup","group":"g","ackId":null}`, Request{Kind: JoinGroup, Group: "g"}},
+		{"type in another case", `{"type":"JOINGROUP","group":"g"}`, Request{Kind: JoinGroup, Group: "g"}},
+		{"white space everywhere", " \r\n{ \"type\" :\t\"joinGroup\" , \"group\" : \"g\" } \n", Request{Kind: JoinGroup, Group: "g"}},
+		{"escapes in names and values", `{"\u0074ype":"join\u0047roup","group":"g\u00e9\n\"\\"}`, Request{Kind: JoinGroup, Group: "gé\n\"\\"}},
+		{"unknown members of every kind", `{"x":{"a":[1,"}]",{"b":"\\"}],"type":"no"},"y":[],"z":-1.5e3,"t":true,"n":null,"type":"ping","e":""}`, Request{Kind: Ping}},
+		{"property names are exact", `{"Group":"x","type":"joinGroup","group":"g","AckId":7}`, Request{Kind: JoinGroup, Group: "g"}},
+		{"the last of repeated members", `{"type":"event","type":"joinGroup","group":"a","group":"b"}`, Request{Kind: JoinGroup, Group: "b"}},
+		{"send of the example", `{"type":"sendToGroup","group":"g1","ackId":1,"noEcho":true,"dataType":"json","data":{"x":1}}`,
+			Request{Kind: SendToGroup, Group: "g1", HasAck: true, AckID: 1, NoEcho: true, Type: hub.JSON, Data: []byte(`{"x":1}`)}},
+		{"json is the default, byte for byte", `{"type":"sendToGroup","group":"g","data": {"a" : 1.0e+2, "b":[ 12345678901234567890 ] } }`,
+			Request{Kind: SendToGroup, Group: "g", Type: hub.JSON, Data: []byte(`{"a" : 1.0e+2, "b":[ 12345678901234567890 ] }`)}},
+		{"json number at the end", `{"type":"sendToGroup","group":"g","data":1e3}`, Request{Kind: SendToGroup, Group: "g", Type: hub.JSON, Data: []byte(`1e3`)}},
+		{"json string keeps its quotes", `{"type":"sendToGroup","group":"g","data":"a\u0041"}`, Request{Kind: SendToGroup, Group: "g", Type: hub.JSON, Data: []byte(`"a\u0041"`)}},
+		{"text", `{"type":"sendToGroup","group":"g","dataType":"Text","data":"a\u0041é"}`, Request{Kind: SendToGroup, Group: "g", Type: hub.Text, Data: []byte("aAé")}},
+		{"empty text", `{"type":"sendToGroup","group":"g","dataType":"text","data":""}`, Request{Kind: SendToGroup, Group: "g", Type: hub.Text, Data: []byte{}}},
+		{"binary", `{"type":"sendToGroup","group":"g","dataType":"binary","data":"AQL/"}`, Request{Kind: SendToGroup, Group: "g", Type: hub.Binary, Data: []byte{1, 2, 255}}},
+		{"binary with padding", `{"type":"sendToGroup","group":"g","dataType":"binary","data":"AQ=="}`, Request{Kind: SendToGroup, Group: "g", Type: hub.Binary, Data: []byte{1}}},
+		{"protobuf, an Any", `{"type":"sendToGroup","group":"g","dataType":"protobuf","data":"CgN0L3gSAQE="}`,
+			Request{Kind: SendToGroup, Group: "g", Type: hub.Protobuf, Data: []byte("\n\x03t/x\x12\x01\x01")}},
+		{"ttl", `{"type":"sendToGroup","group":"g","data":1,"ttlSeconds":300}`, Request{Kind: SendToGroup, Group: "g", Type: hub.JSON, Data: []byte("1"), TTL: 300 * time.Second}},
+		{"event", `{"type":"event","event":"a.b-c_1","dataType":"text","data":"x","ackId":2,"metadata":{"k":"v","K":""}}`,
+			Request{Kind: Event, Event: "a.b-c_1", Type: hub.Text, Data: []byte("x"), HasAck: true, AckID: 2, Metadata: []hub.Pair{{Key: "k", Value: "v"}, {Key: "K"}}}},
+		{"metadata alone is an empty text", `{"type":"event","event":"e","metadata":{"k":"v"}}`, Request{Kind: Event, Event: "e", Type: hub.Text, Data: []byte{}, Metadata: []hub.Pair{{Key: "k", Value: "v"}}}},
+		{"nulls where something is optional", `{"type":"event","event":"e","data":0,"metadata":null,"dataType":null,"ackId":null}`, Request{Kind: Event, Event: "e", Type: hub.JSON, Data: []byte("0")}},
+		{"an event has no echo and no ttl", `{"type":"event","event":"e","data":0,"noEcho":1,"ttlSeconds":-1}`, Request{Kind: Event, Event: "e", Type: hub.JSON, Data: []byte("0")}},
+		{"sequenceAck", `{"type":"sequenceAck","sequenceId":5}`, Request{Kind: SequenceAck, Sequence: 5}},
+		{"sequenceAck in quotes", `{"type":"sequenceAck","sequenceId":"5"}`, Request{Kind: SequenceAck, Sequence: 5}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := Request{Group: "left over"}
+			if err := JSON.Decode(&got, hub.OpText, []byte(test.text)); err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got  %+v\nwant %+v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestRequestsThatAreNotExactlyRightAreRefused(t *testing.T) {
+	big := func(n, size int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"k%d":"%s",`, i, strings.Repeat("v", size))
+		}
+		return "{" + strings.TrimSuffix(b.String(), ",") + "}"
+	}
+	send := func(rest string) string { return `{"type":"sendToGroup","group":"g",` + rest + `}` }
+	for name, text := range map[string]string{
+		"empty":                        ``,
+		"white space":                  `  `,
+		"not JSON":                     `{"type":"ping"`,
+		"two values":                   `{"type":"ping"}{}`,
+		"an array":                     `[{"type":"ping"}]`,
+		"a string":                     `"ping"`,
+		"null":                         `null`,
+		"not UTF-8":                    "{\"type\":\"ping\",\"x\":\"\xff\"}",
+		"no type":                      `{}`,
+		"type is a number":             `{"type":1}`,
+		"unknown type":                 `{"type":"dance"}`,
+		"join without group":           `{"type":"joinGroup"}`,
+		"group is a number":            `{"type":"joinGroup","group":1}`,
+		"empty group":                  `{"type":"joinGroup","group":""}`,
+		"blank group":                  `{"type":"joinGroup","group":" \t"}`,
+		"long group":                   `{"type":"joinGroup","group":"` + strings.Repeat("g", 1025) + `"}`,
+		"ackId in quotes":              `{"type":"joinGroup","group":"g","ackId":"1"}`,
+		"negative ackId":               `{"type":"joinGroup","group":"g","ackId":-1}`,
+		"ackId with a fraction":        `{"type":"joinGroup","group":"g","ackId":1.0}`,
+		"ackId over uint64":            `{"type":"joinGroup","group":"g","ackId":18446744073709551616}`,
+		"no data":                      send(`"dataType":"text"`),
+		"json null":                    send(`"data":null`),
+		"text that is a number":        send(`"dataType":"text","data":1`),
+		"text that is null":            send(`"dataType":"text","data":null`),
+		"binary that is no base64":     send(`"dataType":"binary","data":"%"`),
+		"base64 without padding":       send(`"dataType":"binary","data":"AQ"`),
+		"binary that is an object":     send(`"dataType":"binary","data":{}`),
+		"protobuf that is no Any":      send(`"dataType":"protobuf","data":"CgQ="`),
+		"unknown dataType":             send(`"dataType":"xml","data":"x"`),
+		"dataType is a number":         send(`"dataType":1,"data":"x"`),
+		"noEcho in quotes":             send(`"data":1,"noEcho":"true"`),
+		"noEcho null":                  send(`"data":1,"noEcho":null`),
+		"ttl over 300":                 send(`"data":1,"ttlSeconds":301`),
+		"negative ttl":                 send(`"data":1,"ttlSeconds":-1`),
+		"ttl in quotes":                send(`"data":1,"ttlSeconds":"1"`),
+		"stream start":                 send(`"stream":{"streamId":"s"}`),
+		"metadata is an array":         send(`"data":1,"metadata":[]`),
+		"metadata value is a number":   send(`"data":1,"metadata":{"a":1}`),
+		"metadata key with a space":    send(`"data":1,"metadata":{"a b":"1"}`),
+		"metadata key that is empty":   send(`"data":1,"metadata":{"":"1"}`),
+		"metadata key over 256":        send(`"data":1,"metadata":{"` + strings.Repeat("k", 257) + `":"1"}`),
+		"metadata value over 1024":     send(`"data":1,"metadata":` + big(1, 1025)),
+		"metadata value not ASCII":     send(`"data":1,"metadata":{"a":"é"}`),
+		"metadata over 8192":           send(`"data":1,"metadata":` + big(9, 1000)),
+		"metadata key twice":           send(`"data":1,"metadata":{"a":"1","a":"2"}`),
+		"event without name":           `{"type":"event","data":1}`,
+		"event that begins with digit": `{"type":"event","event":"1a","data":1}`,
+		"event with a slash":           `{"type":"event","event":"a/b","data":1}`,
+		"event over 128":               `{"type":"event","event":"` + strings.Repeat("e", 129) + `","data":1}`,
+		"sequenceAck without number":   `{"type":"sequenceAck"}`,
+		"sequenceAck with text":        `{"type":"sequenceAck","sequenceId":"x"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var req Request
+			err := JSON.Decode(&req, hub.OpText, []byte(text))
+			var bad *InvalidError
+			if !errors.As(err, &bad) || bad.Code != hub.CloseInvalidData || bad.Text == "" || len(bad.Text) > 123 {
+				t.Errorf("got %+v, error %v", req, err)
+			}
+		})
+	}
+}
+
+func TestMessagesAreEncoded(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		m    hub.Message
+		json string
+		raw  string
+		op   hub.Opcode
+	}{
+		{"json from a group", hub.Message{Group: "g1", FromUserID: "u1", Type: hub.JSON, Data: []byte(`{"a" : 1.0}`)},
+			`{"type":"message","from":"group","group":"g1","fromUserId":"u1","dataType":"json","data":{"a" : 1.0}}`, `{"a" : 1.0}`, hub.OpText},
+		{"from nobody in particular", hub.Message{Group: "g", Type: hub.JSON, Data: []byte(`"s"`)},
+			`{"type":"message","from":"group","group":"g","fromUserId":null,"dataType":"json","data":"s"}`, `"s"`, hub.OpText},
+		{"text from the server", hub.Message{Type: hub.Text, Data: []byte("h\"i\n\\\x01é\u2028<\xff😀")},
+			`{"type":"message","from":"server","dataType":"text","data":"h\"i\n\\\u0001é` + "\u2028<\uFFFD" + `😀"}`, "h\"i\n\\\x01é\u2028<\xff😀", hub.OpText},
+		{"binary", hub.Message{Type: hub.Binary, Data: []byte{1, 2, 255, 254}},
+			`{"type":"message","from":"server","dataType":"binary","data":"AQL//g=="}`, "\x01\x02\xff\xfe", hub.OpBinary},
+		{"protobuf", hub.Message{Type: hub.Protobuf, Data: []byte{1}},
+			`{"type":"message","from":"server","dataType":"protobuf","data":"AQ=="}`, "\x01", hub.OpBinary},
+		{"metadata", hub.Message{Type: hub.Text, Metadata: []hub.Pair{{Key: "a", Value: "1"}, {Key: "b", Value: `"`}}},
+			`{"type":"message","from":"server","dataType":"text","data":"","metadata":{"a":"1","b":"\""}}`, "", hub.OpText},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, op := JSON.AppendMessage([]byte("before"), &test.m)
+			if string(got) != "before"+test.json || op != hub.OpText {
+				t.Errorf("got  %s\nwant %s", got, test.json)
+			}
+			if !encoding.Valid(got[len("before"):]) {
+				t.Error("not valid JSON")
+			}
+			if got, op := Raw.AppendMessage(nil, &test.m); string(got) != test.raw || op != test.op {
+				t.Errorf("raw: got %q as %v", got, op)
+			}
+		})
+	}
+}
+
+func TestServiceFrames(t *testing.T) {
+	for name, test := range map[string]struct {
+		frame *hub.Frame
+		want  string
+	}{
+		"ack":       {JSON.Ack(1<<64-1, nil), `{"type":"ack","ackId":18446744073709551615,"success":true}`},
+		"failed":    {JSON.Ack(1, &AckError{Forbidden, "no \"x\""}), `{"type":"ack","ackId":1,"success":false,"error":{"name":"Forbidden","message":"no \"x\""}}`},
+		"pong":      {JSON.Pong(), `{"type":"pong"}`},
+		"connected": {JSON.Connected("c", "u"), `{"type":"system","event":"connected","userId":"u","connectionId":"c"}`},
+		"anonymous": {JSON.Connected("c", ""), `{"type":"system","event":"connected","userId":null,"connectionId":"c"}`},
+	} {
+		if want := hub.NewFrame(hub.OpText, []byte(test.want)); !reflect.DeepEqual(test.frame, want) {
+			t.Errorf("%s: got %v, want %v", name, test.frame, want)
+		}
+	}
+	if got, _ := JSON.AppendDisconnected(nil, "why"); string(got) != `{"type":"system","event":"disconnected","message":"why"}` {
+		t.Errorf("got %s", got)
+	}
+	if got, _ := Raw.AppendDisconnected(nil, "why"); len(got) != 0 || Raw.Connected("c", "u") != nil || Raw.Ack(1, nil) != nil || Raw.Pong() != nil {
+		t.Error("a simple client must get no system frames")
+	}
+}
+
+func TestProtocolsAreFoundByName(t *testing.T) {
+	if p, ok := ByName("JSON.webpubsub.azure.V1"); !ok || p != JSON || p.Name() != "json.webpubsub.azure.v1" || p.Simple() {
+		t.Error("JSON is not found")
+	}
+	for _, name := range []string{"", "json", "custom"} {
+		if _, ok := ByName(name); ok {
+			t.Errorf("%q is no protocol", name)
+		}
+	}
+	if !Raw.Simple() || Raw.Name() != "" || Raw.Encoding() == JSON.Encoding() {
+		t.Error("raw is not what it should be")
+	}
+}
+
+func TestRawFramesAreTheEventMessage(t *testing.T) {
+	for op, typ := range map[hub.Opcode]hub.DataType{hub.OpText: hub.Text, hub.OpBinary: hub.Binary} {
+		var req Request
+		if err := Raw.Decode(&req, op, []byte("x")); err != nil || !reflect.DeepEqual(req, Request{Kind: Event, Event: "message", Type: typ, Data: []byte("x")}) {
+			t.Errorf("got %+v, %v", req, err)
+		}
+	}
+}
+
+// FuzzDecodeJSON holds the decoder against the standard library's view of the same text.
+func FuzzDecodeJSON(f *testing.F) {
+	for _, s := range []string{
+		`{"type":"sendToGroup","group":"g","data":{"a":[1,"\"}"]},"metadata":{"k":"v"},"ackId":1,"ttlSeconds":3}`,
+		`{"type":"event","event":"e","dataType":"binary","data":"AQI="}`,
+		`{"type":"event","event":"e","dataType":"protobuf","data":"CgN0L3gSAQE="}`,
+		`{"type":"sequenceAck","sequenceId":"5"} `, `{"type":"ping"}`, `[]`, `{"":0}`, `{"type":"joinGroup","group":"\ud800"}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		text := bytes.Clone(data)
+		var req Request
+		err := JSON.Decode(&req, hub.OpText, data)
+		if !bytes.Equal(text, data) {
+			t.Fatal("the text was changed")
+		}
+		var members map[string]encoding.RawMessage
+		if encoding.Unmarshal(text, &members) != nil || members == nil {
+			if err == nil {
+				t.Fatal("accepted what is no JSON object")
+			}
+			return
+		}
+		if err != nil {
+			return
+		}
+		var kind string
+		if encoding.Unmarshal(members["type"], &kind) != nil {
+			t.Fatal("accepted a type that is no string")
+		}
+		switch req.Kind {
+		case SendToGroup, Event:
+			if req.Type == hub.JSON && !bytes.Equal(req.Data, members["data"]) {
+				t.Errorf("payload %q, want %q", req.Data, members["data"])
+			}
+			m := &hub.Message{Group: req.Group, Type: req.Type, Data: req.Data, Metadata: req.Metadata}
+			if out, _ := JSON.AppendMessage(nil, m); !encoding.Valid(out) {
+				t.Errorf("encoded as %q", out)
+			}
+			fallthrough
+		case JoinGroup, LeaveGroup:
+			var group string
+			encoding.Unmarshal(members["group"], &group)
+			if req.Kind != Event && (req.Group != group || !hub.ValidGroup(group)) {
+				t.Errorf("group %q, want %q", req.Group, group)
+			}
+		}
+	})
+}
+
+func BenchmarkDecodeJSON(b *testing.B) {
+	text := []byte(`{"type":"sendToGroup","group":"group","ackId":17,"noEcho":false,"dataType":"json","data":{"text":"` + strings.Repeat("x", 100) + `","n":[1,2,3]}}`)
+	var req Request
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := JSON.Decode(&req, hub.OpText, text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkEncodeJSON(b *testing.B) {
+	m := &hub.Message{Group: "group", FromUserID: "user", Type: hub.Text, Data: bytes.Repeat([]byte("x"), 128)}
+	buf := make([]byte, 0, 1024)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf, _ = JSON.AppendMessage(buf[:0], m)
+	}
+}
