@@ -131,15 +131,22 @@ func (c *Cache) Token(ctx context.Context, p Principal, resource string) (*Token
 	return c.acquire(ctx, k)
 }
 
-// Flush forgets every token and failure of the principal with this object id, or of all principals if it is
-// empty. An acquisition under way still answers those who wait for it, but is not remembered.
+// Flush forgets every token and failure of the principal with this object id. An acquisition under way still
+// answers those who wait for it, but is not remembered.
 func (c *Cache) Flush(principalID string) {
+	c.forget(func(k key, _ *entry) bool { return k.principal.PrincipalID == principalID })
+}
+
+// FlushAll is Flush for all principals.
+func (c *Cache) FlushAll() {
+	c.forget(func(key, *entry) bool { return true })
+}
+
+func (c *Cache) forget(which func(key, *entry) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	entries := maps.Clone(*c.entries.Load())
-	maps.DeleteFunc(entries, func(k key, _ *entry) bool {
-		return principalID == "" || k.principal.PrincipalID == principalID
-	})
+	maps.DeleteFunc(entries, which)
 	c.entries.Store(&entries)
 }
 

@@ -364,7 +364,7 @@ func TestFlushForgetsTokensAndFailuresOfOnePrincipal(t *testing.T) {
 		s.failWith(nil)
 		c.Flush("alice")
 		get(t, c, alice, "api://new") // at once, not after 5 s
-		c.Flush("")
+		c.FlushAll()
 		if got := get(t, c, bob, "api://x"); got != "bob api://x 6" {
 			t.Fatalf("flushing everything kept %q", got)
 		}
