@@ -41,6 +41,7 @@ const (
 	EventSignatureMissing  Code = "event_signature_missing"
 	EventSignatureInvalid  Code = "event_signature_invalid"
 	OriginMissing          Code = "origin_missing"
+	ValidationOriginDenied Code = "validation_origin_denied"
 	BodyTooLarge           Code = "body_too_large"
 	MethodNotAllowed       Code = "method_not_allowed"
 	DuplicateStillRunning  Code = "duplicate_still_running"
@@ -163,6 +164,8 @@ var catalogue = []Reason{
 		"give the receiver the primary or secondary access key of the instance that sends the event"},
 	{OriginMissing, "the validation request carries no WebHook-Request-Origin",
 		"send WebHook-Request-Origin with the host name of the service"},
+	{ValidationOriginDenied, "the validation request comes from a service that the receiver does not allow",
+		"add the service's public host name to the receiver's allowed origins"},
 	{BodyTooLarge, "the request's body is larger than the receiver allows",
 		"send smaller messages, or raise the receiver's limit"},
 	{MethodNotAllowed, "the request's method is not one that an event handler answers",
