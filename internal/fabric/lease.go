@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -36,7 +37,7 @@ type lease struct {
 
 // leaseHolder is the value of the key.
 type leaseHolder struct {
-	Node  string    `json:"node"` // unique to this process, so that it knows its own value
+	Node  string    `json:"node"`  // unique to this process, so that it knows its own value
 	Where string    `json:"where"` // for people
 	Since time.Time `json:"since"`
 }
@@ -54,6 +55,9 @@ func takeLease(ctx context.Context, f *Fabric, address string, ttl time.Duration
 		kv, err = f.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket: leaseBucket, Description: "the node that uses this NATS", History: 1, TTL: ttl, Replicas: f.replicas,
 		})
+	}
+	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) || errors.Is(err, nats.ErrNoResponders) {
+		return nil, fmt.Errorf("fabric: NATS at %s does not offer JetStream to this account: enable it there: %w", address, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fabric: node lease at %s: %w", address, err)
