@@ -45,6 +45,9 @@ const (
 
 const maxCloseReason = 123 // bytes: a control frame has 125, the code takes two
 
+// CloseFrame returns the bytes of a close frame, for a client that the hub never took in.
+func CloseFrame(code CloseCode, reason string) []byte { return closeFrame(code, reason).bytes }
+
 // closeFrame returns the close frame for code; a reason that is too long is cut between two characters.
 func closeFrame(code CloseCode, reason string) *Frame {
 	if code == CloseNone {

@@ -224,9 +224,10 @@ func (c *Conn) Answer(code CloseCode) {
 }
 
 // Fail ends the connection after a violation that leaves no hope for its stream: a close frame is queued without
-// the subprotocol's notice, and the socket is closed once the client has gone.
-func (c *Conn) Fail(code CloseCode, reason string) {
-	if c.end(reason) {
+// the subprotocol's notice, and the socket is closed once the client has gone. event is the reason for the
+// disconnected event.
+func (c *Conn) Fail(code CloseCode, reason, event string) {
+	if c.end(event) {
 		c.hangUp(false, true, closeFrame(code, reason))
 	}
 }

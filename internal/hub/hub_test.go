@@ -414,10 +414,10 @@ func TestAClientThatClosesIsAnswered(t *testing.T) {
 func TestAViolationEndsTheStream(t *testing.T) {
 	h := newRegistry(t, Options{}).Hub("in", "chat")
 	p := connect(t, h, ConnOptions{})
-	p.conn.Fail(CloseProtocol, "no")
+	p.conn.Fail(CloseProtocol, "no", "why")
 	p.wantClose(CloseProtocol, "no")
 	p.wantEOF() // half closed
-	p.wantEnd("no")
+	p.wantEnd("why")
 }
 
 func TestAClientThatDoesNotAnswerAClosePaysWithItsSocket(t *testing.T) {

@@ -1,0 +1,85 @@
+package clientws
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"sync"
+
+	"tabard/internal/eventhandler"
+	"tabard/internal/hub"
+	"tabard/internal/subprotocol"
+)
+
+// A client is the service's side of one WebSocket connection. All but what mu guards belongs to its reader.
+type client struct {
+	server   *Server
+	conn     *hub.Conn
+	hub      *hub.Hub
+	instance string
+	session  *eventhandler.Session
+	protocol subprotocol.Protocol
+	mode     mode
+	parser   parser
+	acks     acked
+
+	mu      sync.Mutex         // guards the following
+	started bool               // the connected event is on its way
+	over    bool               // the connection ended
+	why     string             // for the disconnected event
+	cancel  context.CancelFunc // gives the pending event up; nil: none is pending
+}
+
+// start sends the connected event, and what could not be sent before it.
+func (cl *client) start() {
+	cl.session.Connected()
+	cl.mu.Lock()
+	cl.started = true
+	over, why := cl.over, cl.why
+	cl.mu.Unlock()
+	if over {
+		cl.session.Disconnected(why)
+	}
+}
+
+// ended is called by the hub when the connection has ended, on any goroutine.
+func (cl *client) ended(reason string) {
+	cl.mu.Lock()
+	cl.over, cl.why = true, reason
+	started, cancel := cl.started, cl.cancel
+	cl.mu.Unlock()
+	if cancel != nil {
+		cancel() // nobody is left to hear the answer
+	}
+	if started {
+		cl.session.Disconnected(reason)
+	}
+}
+
+// pending notes how to give a blocking event up, or with nil that it is over. It reports false if the connection
+// has ended.
+func (cl *client) pending(cancel context.CancelFunc) bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.cancel = cancel
+	return !cl.over
+}
+
+// errClosed ends the reading after the client's close frame.
+var errClosed = errors.New("the client closed the connection")
+
+// control acts upon a control frame.
+func (cl *client) control(op hub.Opcode, payload []byte) error {
+	switch op {
+	case hub.OpPing:
+		cl.conn.Send(hub.NewFrame(hub.OpPong, payload))
+	case hub.OpClose:
+		code := hub.CloseNone
+		if len(payload) >= 2 {
+			code = hub.CloseCode(binary.BigEndian.Uint16(payload))
+		}
+		cl.conn.Answer(code)
+		return errClosed
+	}
+	return nil
+}

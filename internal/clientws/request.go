@@ -1,0 +1,169 @@
+package clientws
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strconv"
+
+	"tabard/internal/eventhandler"
+	"tabard/internal/hub"
+	"tabard/internal/settings"
+	"tabard/internal/subprotocol"
+)
+
+// message acts upon a message of the client.
+func (cl *client) message(op hub.Opcode, payload []byte) error {
+	if cl.conn.Gone() {
+		return nil // on its way out: the client has not read our close frame yet
+	}
+	var req subprotocol.Request
+	if err := cl.protocol.Decode(&req, op, payload); err != nil {
+		var bad *subprotocol.InvalidError
+		if !errors.As(err, &bad) {
+			bad = &subprotocol.InvalidError{Code: hub.CloseInternal, Text: "internal error"}
+		}
+		cl.server.opt.Log.Debug("request refused", "hub", cl.hub.Name(), "conn", cl.conn.ID(), "why", bad.Text)
+		cl.conn.CloseFor(bad.Code, "Invalid request: "+bad.Text, reasonBadRequest)
+		return nil
+	}
+	if cl.mode.group != "" && cl.protocol.Simple() {
+		req.Kind, req.Group, req.NoEcho = subprotocol.SendToGroup, cl.mode.group, cl.mode.noEcho
+	}
+	if req.HasAck && cl.acks.has(req.AckID) {
+		cl.conn.Send(cl.protocol.Ack(req.AckID, &subprotocol.AckError{
+			Name:    subprotocol.Duplicate,
+			Message: "Message with ack-id: " + strconv.FormatUint(req.AckID, 10) + " has been processed",
+		}))
+		return nil
+	}
+	var failure *subprotocol.AckError
+	switch req.Kind {
+	case subprotocol.JoinGroup:
+		failure = cl.join(req.Group)
+	case subprotocol.LeaveGroup:
+		failure = cl.leave(req.Group)
+	case subprotocol.SendToGroup:
+		failure = cl.sendToGroup(&req)
+	case subprotocol.Event:
+		failure = cl.event(&req)
+	case subprotocol.Ping:
+		cl.conn.Send(cl.protocol.Pong())
+	case subprotocol.SequenceAck: // ignored where nothing is numbered
+	}
+	if req.HasAck {
+		if failure == nil {
+			cl.acks.add(req.AckID)
+		}
+		cl.conn.Send(cl.protocol.Ack(req.AckID, failure))
+	}
+	return nil
+}
+
+func forbidden(what, group string) *subprotocol.AckError {
+	return &subprotocol.AckError{
+		Name:    subprotocol.Forbidden,
+		Message: "The client does not have permission to " + what + " group '" + group + "'.",
+	}
+}
+
+func (cl *client) join(group string) *subprotocol.AckError {
+	if !cl.conn.Allows(hub.JoinLeaveGroup, group) {
+		return forbidden("join", group)
+	}
+	if errors.Is(cl.hub.Join(cl.conn, group), hub.ErrTooManyGroups) {
+		return &subprotocol.AckError{Name: subprotocol.Forbidden, Message: "The connection is in too many groups."}
+	}
+	return nil
+}
+
+func (cl *client) leave(group string) *subprotocol.AckError {
+	if !cl.conn.Allows(hub.JoinLeaveGroup, group) {
+		return forbidden("leave", group)
+	}
+	cl.hub.Leave(cl.conn, group)
+	return nil
+}
+
+func (cl *client) sendToGroup(req *subprotocol.Request) *subprotocol.AckError {
+	if !cl.conn.Allows(hub.SendToGroup, req.Group) {
+		return forbidden("send to", req.Group)
+	}
+	m := &hub.Message{
+		Group: req.Group, FromUserID: cl.conn.UserID(),
+		Type: req.Type, Data: req.Data, Metadata: req.Metadata, TTL: req.TTL,
+	}
+	var o hub.SendOptions
+	if req.NoEcho {
+		o.Except = cl.conn
+	}
+	cl.hub.SendToGroup(m, o)
+	return nil
+}
+
+// Reasons of the disconnected event for ends that have their cause here (event handlers, section 7.3).
+const (
+	reasonBadRequest = "Bad request"
+	reasonNoHandler  = "Event handler not found"
+	reasonFailed     = "Event handler invocation failed"
+)
+
+// event asks the application and passes its answer on. While it does, nothing more is read from the client.
+func (cl *client) event(req *subprotocol.Request) *subprotocol.AckError {
+	ctx, cancel := context.WithCancel(context.Background()) // ended by the end of the connection
+	defer cancel()
+	defer cl.pending(nil)
+	if !cl.pending(cancel) {
+		return nil
+	}
+	cl.conn.Hold()
+	defer cl.conn.Heard()
+	reply, err := cl.session.User(ctx, eventhandler.UserEvent{
+		Name: req.Event, Type: eventhandler.DataType(req.Type),
+		Data:     bytes.Clone(req.Data), // it may lie in the read buffer, and outlive the call
+		Metadata: convert[eventhandler.Pair](req.Metadata),
+	})
+	if err != nil {
+		return cl.eventFailed(err)
+	}
+	if reply != nil {
+		cl.conn.SendMessage(&hub.Message{
+			Type: hub.DataType(reply.Type), Data: reply.Data, Metadata: convert[hub.Pair](reply.Metadata),
+		})
+	}
+	return nil
+}
+
+// convert passes metadata from one package's pairs to the other's.
+func convert[To, From ~struct{ Key, Value string }](from []From) []To {
+	if from == nil {
+		return nil
+	}
+	to := make([]To, len(from))
+	for i, kv := range from {
+		to[i] = To(kv)
+	}
+	return to
+}
+
+// eventFailed closes a simple client, and one of a hub that wants it so (section 7; event handlers, section 8.4).
+// The application's words are not passed on.
+func (cl *client) eventFailed(err error) *subprotocol.AckError {
+	text, why := "Event handler invocation failed.", reasonFailed
+	if errors.Is(err, eventhandler.ErrNoHandler) {
+		text, why = "Event handler not found.", reasonNoHandler
+	}
+	cl.server.opt.Log.Debug("event failed", "hub", cl.hub.Name(), "conn", cl.conn.ID(), "error", err)
+	if cl.protocol.Simple() || cl.settings().Extensions.DropOnUserEventFailure {
+		cl.conn.CloseFor(hub.CloseInternal, text, why)
+	}
+	return &subprotocol.AckError{Name: subprotocol.InternalServerError, Message: "Internal server error"}
+}
+
+// settings are the present ones of the client's hub.
+func (cl *client) settings() *settings.Hub {
+	if in, ok := cl.server.opt.Settings().Instance(cl.instance); ok {
+		return in.Hub(cl.hub.Name())
+	}
+	return &settings.Hub{}
+}
