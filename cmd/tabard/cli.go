@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the grammar. The order is that of the help.
+type cli struct {
+	Demo  demoCmd  `cmd:"" group:"run" help:"Show the whole identity loop in one process, step by step."`
+	Dev   devCmd   `cmd:"" group:"run" set:"log_format=text" help:"Run the service for development on this machine."`
+	Serve serveCmd `cmd:"" group:"run" set:"log_format=json" help:"Run the service for production."`
+
+	Config struct {
+		Check configCheckCmd `cmd:"" set:"log_format=json" help:"Say everything that is wrong with a configuration."`
+		Print configPrintCmd `cmd:"" set:"log_format=json" help:"Print the effective configuration, secrets redacted."`
+	} `cmd:"" group:"run" help:"Look at the configuration of serve and dev."`
+
+	Connect connectCmd `cmd:"" group:"talk" help:"Be a client: send lines from stdin, print what arrives."`
+	Send    sendCmd    `cmd:"" group:"talk" help:"Be a server: publish a message over REST."`
+
+	Instance struct {
+		List   instanceListCmd   `cmd:"" help:"List the instances."`
+		Show   instanceShowCmd   `cmd:"" help:"Show one instance."`
+		Create instanceCreateCmd `cmd:"" help:"Create an instance with fresh keys."`
+		Delete instanceDeleteCmd `cmd:"" help:"Delete an instance and end its connections."`
+	} `cmd:"" group:"control" help:"Instances: Web PubSub resources."`
+
+	Hub struct {
+		List   hubListCmd   `cmd:"" help:"List the hubs that have settings."`
+		Show   hubShowCmd   `cmd:"" help:"Show a hub's settings."`
+		Set    hubSetCmd    `cmd:"" help:"Write a hub's settings: event handlers, authentication, anonymous clients."`
+		Delete hubDeleteCmd `cmd:"" help:"Delete a hub's settings; the hub then has the defaults."`
+	} `cmd:"" group:"control" help:"Hub settings and event handlers."`
+
+	Key struct {
+		List       keyListCmd       `cmd:"" help:"Print the access keys and connection strings."`
+		Regenerate keyRegenerateCmd `cmd:"" help:"Replace one access key; the other stays valid."`
+	} `cmd:"" group:"control" help:"Access keys of an instance."`
+
+	Identity struct {
+		Assign identityAssignCmd `cmd:"" help:"Give an instance its one managed identity."`
+		Remove identityRemoveCmd `cmd:"" help:"Take an instance's managed identity away."`
+		Show   identityShowCmd   `cmd:"" help:"Show an instance's managed identity."`
+		Create identityCreateCmd `cmd:"" help:"Create a user-assigned identity as a resource."`
+		List   identityListCmd   `cmd:"" help:"List the user-assigned identities."`
+		Delete identityDeleteCmd `cmd:"" help:"Delete a user-assigned identity."`
+	} `cmd:"" group:"control" help:"Managed identities."`
+
+	App struct {
+		Create appCreateCmd `cmd:"" help:"Register an application: something that tokens can be issued for."`
+		List   appListCmd   `cmd:"" help:"List the applications."`
+		Show   appShowCmd   `cmd:"" help:"Show one application."`
+		Delete appDeleteCmd `cmd:"" help:"Delete an application."`
+	} `cmd:"" group:"control" help:"Applications of the directory."`
+
+	Trace struct {
+		Tail traceTailCmd `cmd:"" help:"Follow deliveries and refusals, each with its reason."`
+	} `cmd:"" group:"why" help:"What happened and why."`
+
+	Token struct {
+		Decode tokenDecodeCmd `cmd:"" help:"Show what is inside a token, verifying nothing."`
+		Verify tokenVerifyCmd `cmd:"" help:"Say whether an event handler would accept a token, and why not."`
+	} `cmd:"" group:"why" help:"Access tokens."`
+
+	Admin struct {
+		Token struct {
+			Show   adminTokenShowCmd   `cmd:"" help:"Print the admin token."`
+			Rotate adminTokenRotateCmd `cmd:"" help:"Replace the admin token; the old one stops working at once."`
+		} `cmd:"" help:"The admin token."`
+	} `cmd:"" group:"this" help:"Administration of the service."`
+
+	CA struct {
+		Path  caPathCmd  `cmd:"" help:"Print the path of the local CA's certificate."`
+		Trust caTrustCmd `cmd:"" help:"Print, per language, the line that makes programs trust the local CA."`
+	} `cmd:"" name:"ca" group:"this" help:"The local certificate authority."`
+
+	Version versionCmd `cmd:"" group:"this" help:"Print the version."`
+}
+
+const description = `Tabard speaks the wire protocols of Azure Web PubSub and proves who it is to every event handler it calls.
+
+Start here:
+
+    tabard demo --once       see the whole loop, with attacks, in five seconds
+    tabard dev               run the service on this machine
+    tabard connect --hub chat --user me
+
+Commands that act on a running service find it through ./.tabard/ready.json (--data, TABARD_DATA), or by --admin-url and --admin-token (TABARD_ADMIN_URL, TABARD_ADMIN_TOKEN). Results go to stdout, everything else to stderr; --json prints exactly one object.
+
+Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 not found, 4 refused, 5 no service answers.`
+
+var groups = []kong.Group{
+	{Key: "run", Title: "Run the service:"},
+	{Key: "talk", Title: "Talk through it:"},
+	{Key: "control", Title: "Set it up:"},
+	{Key: "why", Title: "Ask why:"},
+	{Key: "this", Title: "This installation:"},
+	{Key: "service", Title: "Which service:"},
+	{Key: "log", Title: "Log (stderr):"},
+}
+
+// newParser builds the parser. exited is told the code when kong itself wants to end, after printing help.
+func newParser(s *stdio, exited func(code int)) (*kong.Kong, error) {
+	return kong.New(&cli{},
+		kong.Name("tabard"),
+		kong.Description(description),
+		kong.Writers(s.out, s.err),
+		kong.Exit(exited),
+		kong.ExplicitGroups(groups),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+	)
+}
+
+// run is main without the process: it parses args, runs the command they name, and returns the exit code.
+func run(ctx context.Context, args []string, s *stdio) int {
+	done := false
+	parser, err := newParser(s, func(int) { done = true })
+	if err != nil {
+		return report(s.err, err)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if done { // help was asked for and printed; kong parses on, but there is nothing more to say
+		return exitOK
+	}
+	if err != nil {
+		return report(s.err, err)
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	return report(s.err, command.Run(s))
+}

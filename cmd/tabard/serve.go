@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"tabard"
+)
+
+// serviceFlags are what the service is run with.
+type serviceFlags struct {
+	File      configFile    `name:"config" help:"YAML file of settings: the flags below without dashes. Flags win over the environment, that over the file." env:"TABARD_CONFIG" placeholder:"FILE"`
+	Config    tabard.Config `embed:""`
+	LogFormat string        `help:"text or json." enum:"text,json" default:"${log_format}" env:"TABARD_LOG_FORMAT" group:"log"`
+	LogLevel  string        `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"TABARD_LOG_LEVEL" group:"log"`
+}
+
+// config completes the settings with the one that has no flag, so that it never shows in a process list.
+func (f *serviceFlags) config() tabard.Config {
+	cfg := f.Config
+	cfg.MasterKey = os.Getenv("TABARD_MASTER_KEY")
+	return cfg
+}
+
+func (f *serviceFlags) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(f.LogLevel)) // one of the four that the flag admits
+	opt := &slog.HandlerOptions{Level: level}
+	if f.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opt))
+	}
+	return slog.New(slog.NewTextHandler(w, opt))
+}
+
+// serve runs the service until ctx ends. ready is called once every listener answers.
+func serve(ctx context.Context, cfg tabard.Config, log *slog.Logger, ready func(tabard.Ready)) error {
+	srv, err := tabard.New(cfg, log)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		if r, err := srv.Ready(ctx); err == nil { // otherwise Run says why
+			ready(r)
+		}
+	})
+	err = srv.Run(ctx)
+	stop()
+	waiting.Wait()
+	return err
+}
+
+type serveCmd struct{ serviceFlags }
+
+func (serveCmd) Help() string {
+	return `Event handlers on this machine's loopback are refused unless you allow them, logs are JSON lines. Ends cleanly on SIGTERM or SIGINT: clients are told to come back, accepted work is finished within --shutdown-timeout.
+
+Example:
+
+    tabard serve --config /etc/tabard.yaml
+    tabard serve --listen 0.0.0.0:443 --public-url https://wps.example.com --tls-only
+
+Every flag is also an environment variable and a key of the file. tabard config check says what is wrong with them.
+
+Words: an instance is one Azure Web PubSub resource; the public address serves what Azure serves at NAME.webpubsub.azure.com, the admin address what Azure serves at management.azure.com.`
+}
+
+func (c *serveCmd) Run(ctx context.Context, s *stdio) error {
+	log := c.logger(s.err)
+	return serve(ctx, c.config(), log, func(r tabard.Ready) {
+		log.Info("ready", "endpoint", r.Endpoint, "admin", r.AdminURL, "issuer", r.Issuer)
+	})
+}
+
+type devCmd struct{ serviceFlags }
+
+func (devCmd) Help() string {
+	return `The same service as tabard serve with three differences: event handlers may live on this machine's loopback, logs are text, and links are printed. Nothing else is relaxed: tokens and keys are checked as in production.
+
+Example:
+
+    tabard dev
+    tabard dev --data DIR --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --ready-file F
+
+Words: an event handler is, as in Azure Web PubSub, the HTTP endpoint of yours that receives the clients' events.`
+}
+
+func (c *devCmd) Run(ctx context.Context, s *stdio) error {
+	cfg := c.config()
+	cfg.AllowLoopbackHandlers = true
+	return serve(ctx, cfg, c.logger(s.err), func(r tabard.Ready) { printLinks(s, cfg.Data, r) })
+}
+
+func printLinks(s *stdio, data string, r tabard.Ready) {
+	// A failed write to stdout is no reason to stop serving.
+	_ = s.print(false, nil, func(w io.Writer) {
+		row(w, "Tabard is ready.")
+		row(w, "")
+		row(w, "  clients and REST", r.Endpoint)
+		row(w, "  over TLS", r.HTTPSEndpoint)
+		row(w, "  control plane", r.AdminURL)
+		row(w, "  token issuer", r.Issuer)
+		if r.CAFile != "" {
+			row(w, "  local CA", r.CAFile)
+		}
+		row(w, "")
+		row(w, "In another terminal:")
+		if filepath.Clean(data) != defaultData {
+			if abs, err := filepath.Abs(data); err == nil {
+				data = abs
+			}
+			row(w, "  export TABARD_DATA="+data)
+		}
+		row(w, "  tabard connect --hub chat --user me", "be a client")
+		row(w, "  tabard send --hub chat hello", "publish to it")
+		row(w, "  tabard key list", "connection string for your SDK")
+		row(w, "  tabard trace tail", "what happens and why")
+	})
+}
+
+type demoCmd struct {
+	Options demoOptions `embed:""`
+}
+
+func (demoCmd) Help() string {
+	return `Starts the service on free ports with a temporary data directory and a guarded event handler, then: switches a system-assigned identity on, registers an application, configures a hub, connects a client, sends an event, shows the request with the token's claims and what was verified; then attacks the handler in every way it must refuse. Each step is real and checked.
+
+Example:
+
+    tabard demo --once
+
+Words: system-assigned identity, application ID URI and audience are Azure's, as in "Managed identities for Azure Web PubSub Service".`
+}
+
+func (c *demoCmd) Run(ctx context.Context, s *stdio) error {
+	return runDemo(ctx, c.Options, s.out, s.err)
+}

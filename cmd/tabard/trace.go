@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"tabard/guard/reason"
+)
+
+type traceTailCmd struct {
+	instanceFlags
+	Hub        string `help:"Only this hub." placeholder:"HUB"`
+	Connection string `help:"Only this connection." placeholder:"ID"`
+	User       string `help:"Only this user." placeholder:"USER"`
+	Event      string `help:"Only this event." placeholder:"EVENT"`
+	Kind       string `help:"Only this kind: delivery, validation, connection, request or identity." placeholder:"KIND"`
+	Code       string `help:"Only this reason code." placeholder:"CODE"`
+	Last       int    `help:"Begin with the newest so many records that are kept; 0 means all." default:"10" placeholder:"N"`
+	Follow     bool   `help:"Go on with what happens." default:"true" negatable:""`
+	Count      int    `help:"End after so many records." placeholder:"N"`
+	JSON       bool   `name:"json" help:"Print each record as one JSON object on a line."`
+}
+
+func (traceTailCmd) Help() string {
+	return `One line for each event that went to a handler and each client or request that was refused. What did not work is followed by its reason and what to do about it. Tokens, keys and resolved URLs are never in it; a token's claims are, with --json.
+
+Example:
+
+    tabard trace tail --hub chat
+    tabard trace tail --code wrong_audience --no-follow --json
+
+Words: reason codes are Tabard's, the same in the trace, in the guard's answers and in tabard token verify; event, connection and user are Azure's.`
+}
+
+func (c *traceTailCmd) query() url.Values {
+	q := apiVersion(armVersion)
+	for name, value := range map[string]string{"hub": c.Hub, "connectionId": c.Connection, "userId": c.User, "event": c.Event, "kind": c.Kind, "code": c.Code} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	if c.Last > 0 {
+		q.Set("last", strconv.Itoa(c.Last))
+	}
+	return q
+}
+
+func (c *traceTailCmd) Run(ctx context.Context, s *stdio) error {
+	a, path, err := c.connect(ctx, s)
+	if err != nil {
+		return err
+	}
+	if !c.Follow {
+		kept, err := a.list(ctx, path+"/trace", c.query())
+		if err != nil {
+			return err
+		}
+		if c.Count > 0 && len(kept) > c.Count {
+			kept = kept[:c.Count]
+		}
+		for _, raw := range kept {
+			if err := c.show(s, raw); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	resp, err := a.do(ctx, http.MethodGet, path+"/trace", c.query(), nil, "text/event-stream")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	n := 0
+	err = readEvents(resp.Body, func(data []byte) (bool, error) {
+		n++
+		return n != c.Count, c.show(s, data)
+	})
+	switch {
+	case ctx.Err() != nil || n == c.Count && c.Count > 0:
+		return nil
+	case err != nil:
+		return err
+	}
+	return fail(exitUnreachable, "", "the service ended the trace")
+}
+
+// maxEvent bounds one record of the stream in bytes.
+const maxEvent = 1 << 20
+
+// readEvents reads a stream of server-sent events and hands the data of each to fn until that returns false.
+func readEvents(r io.Reader, fn func(data []byte) (bool, error)) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxEvent)
+	var data []byte
+	for lines.Scan() {
+		line := lines.Text()
+		if line == "" { // the end of an event
+			if len(data) == 0 {
+				continue
+			}
+			more, err := fn(data)
+			if !more || err != nil {
+				return err
+			}
+			data = data[:0]
+			continue
+		}
+		if value, ok := strings.CutPrefix(line, "data:"); ok {
+			if len(data) > 0 {
+				data = append(data, '\n')
+			}
+			data = append(data, strings.TrimPrefix(value, " ")...)
+			if len(data) > maxEvent {
+				return fmt.Errorf("an event of the stream has more than %d bytes", maxEvent)
+			}
+		} // comments keep the connection alive; ids and names are not needed
+	}
+	return lines.Err()
+}
+
+// record is what is shown of a trace record.
+type record struct {
+	Time       time.Time     `json:"time"`
+	Duration   time.Duration `json:"durationNs"`
+	Kind       string        `json:"kind"`
+	Hub        string        `json:"hub"`
+	Connection string        `json:"connectionId"`
+	User       string        `json:"userId"`
+	Event      string        `json:"event"`
+	Template   string        `json:"urlTemplate"`
+	Audience   string        `json:"audience"`
+	Status     int           `json:"status"`
+	Attempts   int           `json:"attempts"`
+	Code       reason.Code   `json:"code"`
+	Detail     string        `json:"detail"`
+	Stages     []stageRecord `json:"stages"`
+}
+
+type stageRecord struct {
+	Name    string `json:"name"`
+	Outcome string `json:"outcome"`
+	Detail  string `json:"detail"`
+}
+
+func (c *traceTailCmd) show(s *stdio, raw []byte) error {
+	if c.JSON {
+		var line bytes.Buffer
+		if err := json.Compact(&line, raw); err != nil { // whatever lines it came on
+			return err
+		}
+		line.WriteByte('\n')
+		_, err := line.WriteTo(s.out)
+		return err
+	}
+	var r record
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return fmt.Errorf("the trace has something that is no record: %w", err)
+	}
+	_, err := io.WriteString(s.out, r.String())
+	return err
+}
+
+// String is the record for people: a line, and for what went wrong its reason and remedy below.
+func (r *record) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s %s", r.Time.Local().Format("15:04:05.000"), r.Kind, r.Code)
+	add := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, " %s=%s", name, printable(value))
+		}
+	}
+	add("hub", r.Hub)
+	add("event", r.Event)
+	add("user", r.User)
+	add("connection", r.Connection)
+	if r.Status != 0 {
+		add("status", strconv.Itoa(r.Status))
+	}
+	if r.Attempts > 1 {
+		add("attempts", strconv.Itoa(r.Attempts))
+	}
+	add("audience", r.Audience)
+	if r.Duration > 0 {
+		add("took", r.Duration.Round(10*time.Microsecond).String())
+	}
+	b.WriteByte('\n')
+	if r.Code == reason.Delivered || r.Code == "" {
+		return b.String()
+	}
+	known, ok := reason.Lookup(r.Code) // a later version's code has no words here
+	if ok {
+		fmt.Fprintf(&b, "    what %s\n", known.Sentence)
+	}
+	if r.Detail != "" {
+		fmt.Fprintf(&b, "         %s\n", printable(r.Detail))
+	}
+	for _, st := range r.Stages {
+		if st.Outcome == "failed" {
+			fmt.Fprintf(&b, "    at   %s: %s\n", st.Name, printable(st.Detail))
+		}
+	}
+	if ok {
+		fmt.Fprintf(&b, "    fix  %s\n", known.Fix)
+	}
+	return b.String()
+}
+
+// printable keeps foreign text from driving the terminal: a value with control characters is quoted.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
