@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -100,7 +98,11 @@ func (s *Session) header(in *settings.Instance, t *target, ev *event, token *ide
 		h[hSignature] = w.signature
 	}
 	jar := s.jar
+	f := w.check(t, ev)
 	s.mu.Unlock()
+	if f != nil {
+		return nil, f
+	}
 
 	h[hSpecVersion] = vOne
 	h[hAWPSVersion] = vOne
@@ -120,21 +122,34 @@ func (s *Session) header(in *settings.Instance, t *target, ev *event, token *ide
 	if c := jar.header(t.url); c != "" {
 		h["Cookie"] = []string{c}
 	}
-	return h, checkHeader(h)
+	return h, nil
 }
 
 func (ev *event) idText() string { return strconv.FormatUint(ev.id, 10) }
 
-// checkHeader finds what HTTP or the contract forbids before a transport stumbles over it.
-func checkHeader(h http.Header) *fault {
-	for name, values := range h {
-		if !isToken(name) {
-			return &fault{code: reason.HeaderNotASCII, err: fmt.Errorf("%.80q is not the name of a header", name)}
-		}
-		for _, v := range values {
-			if !visible(v, name == hUserID) {
-				return &fault{code: reason.HeaderNotASCII, err: errors.New("the value of " + name + " holds characters that a header may not hold")}
-			}
+// check finds what HTTP or the contract forbids in the values that come from outside, before a transport stumbles
+// over it. The others are ours, or were checked when they came.
+func (w *wire) check(t *target, ev *event) *fault {
+	bad := func(name string) *fault {
+		return &fault{code: reason.HeaderNotASCII, err: errText(name + " would hold characters that a header may not hold")}
+	}
+	switch {
+	case w.user != nil && !visible(w.user[0], true):
+		return bad(hUserID)
+	case w.subprotocol != nil && !visible(w.subprotocol[0], false):
+		return bad(hSubprotocol)
+	case !visible(w.hub[0], false):
+		return bad(hHub)
+	case !visible(w.connection[0], false):
+		return bad(hConnectionID)
+	case !visible(w.origin[0], false):
+		return bad(hOrigin)
+	case !visible(t.eventName[0], false):
+		return bad(hEventName)
+	}
+	for _, p := range ev.metadata {
+		if !isToken(p.Key) || !visible(p.Value, false) {
+			return bad(hMetadata + "*")
 		}
 	}
 	return nil

@@ -120,19 +120,11 @@ func (s *Session) keepCookies(t *target, a *answer) {
 }
 
 // unheard records a user event that no handler takes.
-func (s *Session) unheard(name string) {
+func (s *Session) unheard(in *settings.Instance, name string) {
 	s.d.opt.Trace.Record(trace.Record{
-		Time: time.Now(), Kind: trace.Delivery, Instance: s.instanceName(), Hub: s.hub, Connection: s.id, User: s.user(), Event: name,
+		Time: time.Now(), Kind: trace.Delivery, Instance: in.Name, Hub: s.hub, Connection: s.id, User: s.user(), Event: name,
 		Stages: []trace.Stage{{Name: "match", Outcome: trace.Failed}}, Code: reason.NoHandler,
 	})
-}
-
-// instanceName is the name as the instance has it, under which its records are kept.
-func (s *Session) instanceName() string {
-	if in, ok := s.instanceNow(); ok {
-		return in.Name
-	}
-	return s.instance
 }
 
 // errText is an error that is nothing but its text.

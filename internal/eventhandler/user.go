@@ -76,7 +76,7 @@ func (s *Session) User(ctx context.Context, e UserEvent) (*Reply, error) {
 	}
 	h := in.Hub(s.hub).UserHandler(e.Name)
 	if h == nil {
-		s.unheard(e.Name)
+		s.unheard(in, e.Name)
 		return nil, ErrNoHandler
 	}
 	ev := &event{
