@@ -19,7 +19,7 @@ const (
 	Loopback    Rule = "a loopback address"
 	Private     Rule = "a private network"
 	Denied      Rule = "a network that the operator denies"
-	NotLoopback Rule = "not a loopback address, which a token over plain http needs"
+	NotLoopback Rule = "not a loopback address, as this request needs"
 )
 
 // A BlockedError says that the policy refuses an address. Nothing was sent to it.

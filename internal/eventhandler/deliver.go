@@ -98,6 +98,9 @@ func (s *Session) exchange(ctx context.Context, in *settings.Instance, h *settin
 		}
 		a, j.rec.Attempts, f = d.call(ctx, &r)
 	}
+	if f != nil && f.code == reason.TokenOverPlainHTTP && tok == nil {
+		f.code = reason.DestinationBlocked // confined to loopback because its validation was omitted
+	}
 	j.stage("call", f, "")
 	d.refused(in, h, tok, a)
 	return a, f
