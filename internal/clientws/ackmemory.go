@@ -32,7 +32,7 @@ func (a *acked) has(id uint64) bool {
 // add notes an id that is not remembered and forgets the oldest one if there are too many.
 func (a *acked) add(id uint64) {
 	a.max = max(a.max, id)
-	if last := len(a.runs) - 1; last >= 0 && a.runs[last].first+uint64(a.runs[last].n) == id {
+	if last := len(a.runs) - 1; last >= 0 && id != 0 && a.runs[last].first+uint64(a.runs[last].n) == id {
 		a.runs[last].n++
 	} else {
 		a.runs = append(a.runs, run{id, 1})

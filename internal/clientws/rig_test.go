@@ -261,6 +261,7 @@ type dial struct {
 	remove       string // a header that is left out
 	method       string
 	nonce        string
+	early        []byte // sent with the request
 }
 
 const jsonProtocol = "json.webpubsub.azure.v1"
@@ -310,6 +311,7 @@ func (r *rig) handshake(d dial) (*http.Response, *wsClient) {
 	fmt.Fprintf(&b, "%s %s?%s HTTP/1.1\r\n", either(d.method, "GET"), either(d.path, "/client/hubs/chat"), query.Encode())
 	header.Write(&b)
 	b.WriteString("\r\n")
+	b.Write(d.early)
 	conn.Write(b.Bytes())
 	c := &wsClient{t: r.t, net: conn, r: bufio.NewReader(conn)}
 	conn.SetReadDeadline(time.Now().Add(10 * time.Second))

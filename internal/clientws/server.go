@@ -17,7 +17,6 @@ package clientws
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -304,9 +303,23 @@ func (s *Server) refuseRecovery(d *door, r *http.Request) *refusal {
 	s.wg.Go(func() {
 		defer d.conn.Close()
 		d.conn.SetDeadline(time.Now().Add(refuseTimeout))
-		if _, err := d.conn.Write(append(accepted(r, name), refusedRecovery...)); err == nil {
-			_, _ = io.Copy(io.Discard, d.conn) // until the client has closed
+		if _, err := d.conn.Write(append(accepted(r, name), refusedRecovery...)); err != nil {
+			return
 		}
+		p := parser{limit: s.opt.MaxMessage}
+		_ = receive(d.conn, func(s *scratch, data []byte) error { return p.feed(s, data, dismissed{}) })
 	})
+	return nil
+}
+
+// dismissed waits for the close frame of a client that was told to go.
+type dismissed struct{}
+
+func (dismissed) message(hub.Opcode, []byte) error { return nil }
+
+func (dismissed) control(op hub.Opcode, _ []byte) error {
+	if op == hub.OpClose {
+		return errClosed
+	}
 	return nil
 }
