@@ -135,7 +135,7 @@ func readBody(res *http.Response, limit int64) ([]byte, error) {
 
 // statusFault says why an answer other than 2xx is a failure.
 func statusFault(status int) *fault {
-	f := &fault{code: reason.HandlerError, status: status, err: fmt.Errorf("unexpected response with status code %d", status)}
+	f := &fault{code: reason.HandlerError, status: status, err: fmt.Errorf("got unexpected response with status code %d", status)}
 	switch {
 	case status == http.StatusUnauthorized:
 		f.code = reason.HandlerUnauthorized

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -225,6 +226,31 @@ func TestAppendixA45APassedValidationIsReusedFor60SecondsWithoutBlocking(t *test
 	})
 }
 
+func TestAppendixA49UserEventsOfOneConnectionAreNeverUnderWayAtTheSameTime(t *testing.T) {
+	simulate(t, Options{}, func(w *world, h *sink, _ *memory) {
+		var now, most atomic.Int32
+		h.answer = func(http.ResponseWriter, *http.Request, string) {
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(time.Second)
+			now.Add(-1)
+		}
+		begin := time.Now()
+		s := w.session()
+		errs := make(chan error)
+		for range 20 {
+			go func() { errs <- second(w.send(s, "hi")) }()
+		}
+		for range 20 {
+			if err := <-errs; err != nil {
+				w.t.Error(err)
+			}
+		}
+		if most.Load() != 1 || time.Since(begin) != 20*time.Second {
+			w.t.Errorf("%d at once, 20 events of a second each in %v", most.Load(), time.Since(begin))
+		}
+	})
+}
+
 func TestAFailedRefreshStopsEventsAndIsTriedAgainAfterGrowingPauses(t *testing.T) {
 	simulate(t, Options{}, func(w *world, h *sink, _ *memory) {
 		consent := true
@@ -341,6 +367,31 @@ func TestAClientThatLeavesEndsItsRequest(t *testing.T) {
 		if took := time.Since(begin); took != time.Second {
 			w.t.Errorf("after %v", took)
 		}
+	})
+}
+
+func TestThePauseBeforeARepetitionEndsWithTheClientOrTheBudget(t *testing.T) {
+	simulate(t, Options{Budget: 2 * time.Second}, func(w *world, h *sink, _ *memory) {
+		h.answer = func(rw http.ResponseWriter, _ *http.Request, _ string) { rw.WriteHeader(503) }
+		ctx, leave := context.WithTimeout(w.t.Context(), 500*time.Millisecond)
+		defer leave()
+		begin := time.Now()
+		if e := w.failed(second(w.session().User(ctx, UserEvent{Name: "a"})), reason.Timeout); e.Status != 503 || time.Since(begin) != 500*time.Millisecond {
+			w.t.Errorf("%v after %v", e, time.Since(begin))
+		}
+		begin = time.Now()
+		e := w.failed(second(w.send(w.session(), "hi")), reason.Timeout)
+		if e.Status != 503 || time.Since(begin) != 2*time.Second || !strings.Contains(e.Error(), "latest attempt: got unexpected response with status code 503") {
+			w.t.Errorf("%v after %v", e, time.Since(begin))
+		}
+		ctx, leave = context.WithCancel(w.t.Context())
+		leave()
+		s := w.session()
+		if !s.begin(w.t.Context()) {
+			w.t.Fatal("a fresh session is busy")
+		}
+		w.failed(second(s.User(ctx, UserEvent{Name: "waits for its turn"})), ClientGone)
+		s.end()
 	})
 }
 

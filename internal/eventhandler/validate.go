@@ -181,7 +181,7 @@ func (d *Dispatcher) inspect(ctx context.Context, in *settings.Instance, h *sett
 		j.stage("call", f, "")
 		outcome = d.ctx.Err() == nil
 	}
-	if f != nil {
+	if f != nil && outcome {
 		f.err = fmt.Errorf("abuse protection for '%s' %w", h.URLTemplate, f.err)
 	}
 	j.end(a, f)
