@@ -1,0 +1,206 @@
+// Package localca gives the listeners certificates.
+//
+// On a laptop nobody has a certificate for 127.0.0.1, yet every library that handles tokens insists on https. So a
+// local authority is made in the data directory on the first start; whoever trusts its one certificate reaches the
+// service by name and by address. In production the operator names two files instead, which are read again when they
+// change. TLS settings are the same either way: 1.2 or newer.
+//
+// What it leaves to others: installing trust in browsers and languages (the command line prints how).
+package localca
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Lives of the certificates. A leaf is renewed when a third of its life is left; clients notice nothing.
+const (
+	caLife   = 20 * 365 * 24 * time.Hour
+	leafLife = 397 * 24 * time.Hour // browsers refuse longer ones
+	backdate = 5 * time.Minute      // for clients whose clock is behind
+)
+
+// A CA is a local certificate authority with the leaf that it signed for this service.
+type CA struct {
+	path string
+	cert *x509.Certificate
+	key  crypto.Signer
+	dns  []string
+	ips  []net.IP
+	now  func() time.Time
+
+	mu   sync.Mutex // guards leaf
+	leaf *tls.Certificate
+}
+
+// Open loads the authority from dir, or makes it there on the first start: ca.pem, which may be given to anybody, and
+// ca-key.pem, mode 0600. Leaves are for localhost, *.localhost, 127.0.0.1, ::1 and the hosts given, which may be
+// names, wildcard names or addresses. The authority is not name-constrained: the hosts of an installation change, and
+// a new authority for each change would have to be trusted anew everywhere. Its key never leaves the directory.
+func Open(dir string, hosts []string) (*CA, error) { return open(dir, hosts, time.Now) }
+
+func open(dir string, hosts []string, now func() time.Time) (*CA, error) {
+	ca := &CA{path: filepath.Join(dir, "ca.pem"), now: now, dns: []string{"localhost", "*.localhost"}, ips: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
+	for _, h := range hosts {
+		if ip := net.ParseIP(h); ip != nil {
+			ca.ips = append(ca.ips, ip)
+		} else if !slices.Contains(ca.dns, h) {
+			ca.dns = append(ca.dns, h)
+		}
+	}
+	keyPath := filepath.Join(dir, "ca-key.pem")
+	if _, err := os.Stat(ca.path); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(keyPath); err == nil {
+			return nil, fmt.Errorf("%s is missing but its key is there: restore it, or remove %s to have a new authority made", ca.path, keyPath)
+		}
+		return ca, ca.create(keyPath)
+	}
+	info, err := os.Stat(keyPath)
+	if err != nil {
+		return nil, fmt.Errorf("the key of %s: %w", ca.path, err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s may be read by others: remove it and %s to have a new authority made, or chmod 600 it if nobody did", keyPath, ca.path)
+	}
+	pair, err := tls.LoadX509KeyPair(ca.path, keyPath)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ca.path, err)
+	}
+	ca.cert, ca.key = pair.Leaf, pair.PrivateKey.(crypto.Signer)
+	if !ca.cert.IsCA || now().After(ca.cert.NotAfter) {
+		return nil, fmt.Errorf("%s is no valid authority any more: remove it and %s to have a new one made", ca.path, keyPath)
+	}
+	return ca, nil
+}
+
+func (ca *CA) create(keyPath string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	serial, err := serialNumber()
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{Organization: []string{"Tabard local authority"}, CommonName: fmt.Sprintf("Tabard local authority %x", serial.Bytes()[:4])},
+		NotBefore:             ca.now().Add(-backdate),
+		NotAfter:              ca.now().Add(caLife),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	if ca.cert, err = x509.ParseCertificate(der); err != nil {
+		return err
+	}
+	ca.key = key
+	// The key first: a certificate without its key would be trusted for nothing.
+	if err := writeNew(keyPath, 0o600, &pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}); err != nil {
+		return err
+	}
+	return writeNew(ca.path, 0o644, &pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// writeNew writes a file that appears whole or not at all.
+func writeNew(path string, mode os.FileMode, block *pem.Block) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	err = errors.Join(tmp.Chmod(mode), pem.Encode(tmp, block), tmp.Sync(), tmp.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+func serialNumber() (*big.Int, error) {
+	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 126))
+	if err != nil {
+		return nil, err
+	}
+	return n.SetBit(n, 126, 1), nil // positive, and always 16 bytes
+}
+
+// CertFile is the path of the authority's certificate, for clients to trust.
+func (ca *CA) CertFile() string { return ca.path }
+
+// Pool holds the authority's certificate.
+func (ca *CA) Pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	return pool
+}
+
+// TLSConfig is a server's configuration whose certificate renews itself.
+func (ca *CA) TLSConfig() *tls.Config {
+	return serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return ca.certificate() })
+}
+
+func serverConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: get}
+}
+
+// certificate is the current leaf, made anew when a third of its life is left.
+func (ca *CA) certificate() (*tls.Certificate, error) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	if ca.leaf != nil && ca.now().Before(ca.leaf.Leaf.NotAfter.Add(-leafLife/3)) {
+		return ca.leaf, nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := serialNumber()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{Organization: []string{"Tabard"}},
+		NotBefore:    ca.now().Add(-backdate),
+		NotAfter:     ca.now().Add(leafLife - backdate),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:     ca.dns,
+		IPAddresses:  ca.ips,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	ca.leaf = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return ca.leaf, nil
+}
