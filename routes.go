@@ -1,0 +1,79 @@
+package tabard
+
+import (
+	"net"
+	"net/http"
+	"strings"
+
+	"tabard/internal/arm"
+	"tabard/internal/clientws"
+	"tabard/internal/dataplane"
+	"tabard/internal/settings"
+)
+
+// publicHandler serves clients, the REST data plane and the token service for whatever instance a request is for.
+// WebSocket upgrades take the short way past net/http.
+func (s *Server) publicHandler(instance func(*http.Request) *settings.Instance) (http.Handler, func(path string) bool, func(net.Conn, *http.Request)) {
+	clients := clientws.New(clientws.Options{
+		Instance: instance,
+		Settings: s.settings.Snapshot,
+		Hubs:     s.hubs,
+		Access:   s.access,
+		Events:   s.events,
+		Trace:    s.trace,
+		Log:      s.log,
+	})
+	rest := dataplane.New(dataplane.Options{Instance: instance, Hubs: s.hubs, Access: s.access, Trace: s.trace, Log: s.log})
+	issuer := s.tokens.Handler()
+	// No http.ServeMux here: it would redirect names with "//" or "." in them, which are legal in this API.
+	route := func(w http.ResponseWriter, r *http.Request) {
+		switch path := r.URL.EscapedPath(); {
+		case path == "/api" || strings.HasPrefix(path, "/api/"):
+			rest.ServeHTTP(w, r)
+		case isClientPath(path):
+			clients.ServeHTTP(w, r)
+		default:
+			issuer.ServeHTTP(w, r)
+		}
+	}
+	return http.HandlerFunc(route), isClientPath, clients.ServeConn
+}
+
+// isClientPath tells whether WebSocket clients connect to the escaped path.
+func isClientPath(path string) bool { return path == "/client" || strings.HasPrefix(path, "/client/") }
+
+// adminHandler serves the operators. Nothing on it but health is open without the admin token.
+func (s *Server) adminHandler() http.Handler {
+	control := arm.New(arm.Options{
+		Settings:       s.settings,
+		Directory:      s.directory,
+		Trace:          s.trace,
+		Endpoint:       s.origins.endpoint,
+		HostName:       func(in *settings.Instance) string { host, _ := s.origins.hostName(in); return host },
+		SubscriptionID: s.service.SubscriptionID,
+		Authority:      s.origins.authority,
+		Authorize:      s.admin.authorize,
+		Log:            s.log,
+	})
+	mux := http.NewServeMux()
+	ok := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
+	mux.HandleFunc("GET /healthz", ok)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-s.ready:
+			ok(w, r)
+		default:
+			writeError(w, http.StatusServiceUnavailable, "NotReady", "the service is starting")
+		}
+	})
+	mux.HandleFunc("POST /tabard/v1/adminToken/rotate", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.admin.authorize(r); err != nil {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="tabard admin"`)
+			writeError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error())
+			return
+		}
+		s.rotateAdminToken(w, r)
+	})
+	mux.Handle("/", control)
+	return mux
+}

@@ -1,0 +1,154 @@
+package tabard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"tabard/internal/listen"
+	"tabard/internal/settings"
+)
+
+// Run listens, serves until ctx ends or a listener breaks, then stops: no new connection, clients told to come
+// back, deliveries and requests finished within the shutdown timeout, the store closed. It returns after everything
+// that it started has ended.
+func (s *Server) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.Close()) }()
+	doors, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	broken := make(chan error, len(doors))
+	var serving sync.WaitGroup
+	for _, d := range doors {
+		serving.Go(func() {
+			if err := d.server.Serve(d.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				broken <- fmt.Errorf("%s listener %s: %w", d.name, d.listener.Addr(), err)
+			}
+		})
+	}
+	if err = s.writeReady(); err == nil {
+		close(s.ready)
+		s.log.Info("ready", "endpoint", s.origins.endpoint(&settings.Instance{Name: settings.DefaultInstance}), "admin", s.origins.bound.Load().admin)
+		select {
+		case <-ctx.Done():
+		case err = <-broken:
+		case <-s.fabric.Lost():
+			err = errors.New("the lease on the external NATS was lost: another node may be serving")
+		}
+	}
+	err = errors.Join(err, s.shutDown(doors))
+	serving.Wait()
+	return err
+}
+
+// A door is a bound listener and what serves it.
+type door struct {
+	name     string
+	listener net.Listener
+	server   *listen.Server
+}
+
+// open binds every address, all or none, and makes the servers that know them.
+func (s *Server) open(ctx context.Context) (doors []*door, err error) {
+	defer func() {
+		if err != nil {
+			for _, d := range doors {
+				d.listener.Close()
+			}
+		}
+	}()
+	bind := func(name, addr string) (*door, error) {
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("%s listener: %w", name, err)
+		}
+		d := &door{name: name, listener: l}
+		doors = append(doors, d)
+		return d, nil
+	}
+	public, err := bind("public", s.cfg.Listen)
+	if err != nil {
+		return doors, err
+	}
+	admin, err := bind("admin", s.cfg.AdminListen)
+	if err != nil {
+		return doors, err
+	}
+	b := &bound{public: dialable(public.listener.Addr()), admin: dialable(admin.listener.Addr()), instances: make(map[string]string)}
+	own := make(map[*door]string)
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.InstanceListen)) {
+		d, err := bind("instance "+name, s.cfg.InstanceListen[name])
+		if err != nil {
+			return doors, err
+		}
+		own[d] = strings.ToLower(name)
+		b.instances[strings.ToLower(name)] = dialable(d.listener.Addr())
+	}
+	s.origins.bound.Store(b)
+
+	for _, d := range doors {
+		opt := listen.Options{TLS: s.tls, TLSOnly: s.cfg.TLSOnly, Log: s.log}
+		switch name, one := own[d]; {
+		case d == admin:
+			opt.Handler = s.adminHandler()
+		case one:
+			opt.Handler, opt.IsUpgrade, opt.Upgrade = s.publicHandler(func(*http.Request) *settings.Instance { return s.instance(name) })
+		default:
+			opt.Handler, opt.IsUpgrade, opt.Upgrade = s.publicHandler(func(r *http.Request) *settings.Instance { return s.instance(s.origins.instanceName(r)) })
+		}
+		d.server = listen.New(opt)
+	}
+	return doors, nil
+}
+
+func (s *Server) instance(name string) *settings.Instance {
+	in, _ := s.settings.Snapshot().Instance(name)
+	return in
+}
+
+// ownPorts are the addresses that no event handler may have.
+func (o *origins) ownPorts() []netip.AddrPort {
+	b := o.bound.Load()
+	var list []netip.AddrPort
+	for _, addr := range append(slices.Collect(maps.Values(b.instances)), b.public, b.admin) {
+		if a, err := netip.ParseAddrPort(addr); err == nil {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// shutDown stops the doors, the clients and the deliveries, in this order, within the shutdown timeout.
+func (s *Server) shutDown(doors []*door) error {
+	s.log.Info("stopping", "timeout", s.cfg.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout) // Run's own is over
+	defer cancel()
+	var (
+		mu   sync.Mutex // guards errs
+		errs []error
+		wg   sync.WaitGroup
+	)
+	fail := func(err error) {
+		if err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		}
+	}
+	for _, d := range doors {
+		wg.Go(func() { fail(d.server.Shutdown(ctx)) })
+	}
+	fail(s.hubs.Close(ctx)) // clients are told to come back; their disconnected events are queued
+	wg.Wait()
+	fail(s.events.Close(ctx))
+	return errors.Join(errs...)
+}

@@ -1,0 +1,264 @@
+// Package tabard is an open, self-hostable service that speaks the wire protocols of Azure Web PubSub and proves
+// who it is to everything it calls.
+//
+// A developer embeds it in a test on free ports, or runs the binary; either way the same [Server] serves clients,
+// the REST data plane and the token issuer on its public address, and the control plane on its admin address:
+//
+//	srv, err := tabard.New(tabard.Config{Data: dir, Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0"}, log)
+//	go srv.Run(ctx)
+//	ready, err := srv.Ready(ctx) // endpoints, connection string, admin token
+//
+// This package only wires: what each part does is in its own package.
+package tabard
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"tabard/internal/access"
+	"tabard/internal/directory"
+	"tabard/internal/egress"
+	"tabard/internal/eventhandler"
+	"tabard/internal/fabric"
+	"tabard/internal/hub"
+	"tabard/internal/identity"
+	"tabard/internal/localca"
+	"tabard/internal/settings"
+	"tabard/internal/store"
+	"tabard/internal/tokenservice"
+	"tabard/internal/trace"
+)
+
+// A Server is one process of the service.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	origins *origins
+	service service
+
+	fabric    *fabric.Fabric
+	store     *store.Store
+	settings  *settings.Settings
+	directory *directory.Directory
+	tokens    *tokenservice.Service
+	identity  *identity.Cache
+	trace     *trace.Recorder
+	egress    *egress.Egress
+	events    *eventhandler.Dispatcher
+	hubs      *hub.Registry
+	access    *access.Verifier
+	admin     *adminToken
+	tls       *tls.Config
+	caFile    string
+
+	ready     chan struct{} // closed once every listener answers
+	readyInfo Ready         // valid after ready
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// service is what the installation itself must remember, under the key "service".
+type service struct {
+	SubscriptionID string `json:"subscriptionId"`
+}
+
+// New opens the state and builds every part; nothing listens yet. The caller runs the Server, or closes it.
+func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
+	cfg.complete()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, log: log, origins: newOrigins(cfg), ready: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			_ = s.Close()
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout) // an embedder's New has no context of its own
+	defer cancel()
+	if err := s.openState(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.openTLS(); err != nil {
+		return nil, err
+	}
+	return s, s.build()
+}
+
+// startTimeout bounds opening the state; an external NATS may take a while to answer.
+const startTimeout = time.Minute
+
+func (s *Server) openState(ctx context.Context) error {
+	var err error
+	if s.fabric, err = fabric.Open(ctx, fabric.Options{
+		DataDir: s.cfg.Data, URL: s.cfg.NATSURL, Credentials: fabric.Credentials{CredsFile: s.cfg.NATSCredentials}, Log: s.log,
+	}); err != nil {
+		return fmt.Errorf("open state: %w", err)
+	}
+	key := store.MasterKeyValue(s.cfg.MasterKey)
+	if s.cfg.MasterKey == "" {
+		file := s.cfg.MasterKeyFile
+		if file == "" {
+			file = filepath.Join(s.cfg.Data, "master.key")
+		}
+		key = store.MasterKeyFile(file)
+	}
+	if s.store, err = store.Open(ctx, s.fabric, key, s.log); err != nil {
+		return fmt.Errorf("open state: %w", err)
+	}
+	if s.service, err = openService(ctx, s.store); err != nil {
+		return err
+	}
+	if s.directory, err = directory.Open(ctx, s.store, directory.Options{}); err != nil {
+		return fmt.Errorf("open the directory: %w", err)
+	}
+	if s.settings, err = settings.Open(ctx, s.store, settings.Options{SubscriptionID: s.service.SubscriptionID}); err != nil {
+		return fmt.Errorf("open settings: %w", err)
+	}
+	if s.tokens, err = tokenservice.New(ctx, s.store, s.directory, tokenservice.Options{
+		Authority: s.origins.authority, Lifetime: s.cfg.TokenLifetime, Log: s.log,
+	}); err != nil {
+		return fmt.Errorf("open the token service: %w", err)
+	}
+	if s.admin, err = openAdminToken(filepath.Join(s.cfg.Data, "admin.token")); err != nil {
+		return fmt.Errorf("open the admin token: %w", err)
+	}
+	return nil
+}
+
+// openService loads, or on the first start makes, what the installation remembers about itself.
+func openService(ctx context.Context, st *store.Store) (service, error) {
+	const key = "service"
+	c, err := store.OpenCollection[service](ctx, st, "service", store.Schema{Version: 1})
+	if err != nil {
+		return service{}, err
+	}
+	if item, ok := c.Get(key); ok {
+		return item.Value, nil
+	}
+	made := service{SubscriptionID: uuid.NewString()}
+	if _, err := c.Create(ctx, key, made); err != nil && !errors.Is(err, store.ErrExists) {
+		return service{}, err
+	}
+	item, _ := c.Get(key)
+	return item.Value, nil
+}
+
+func (s *Server) openTLS() error {
+	if s.cfg.TLSCert != "" {
+		files, err := localca.OpenFiles(s.cfg.TLSCert, s.cfg.TLSKey, s.log)
+		if err != nil {
+			return err
+		}
+		s.tls = files.TLSConfig()
+		return nil
+	}
+	ca, err := localca.Open(s.cfg.Data, s.origins.names())
+	if err != nil {
+		return fmt.Errorf("open the local certificate authority: %w", err)
+	}
+	s.tls, s.caFile = ca.TLSConfig(), ca.CertFile()
+	return nil
+}
+
+// build makes the parts that serve, from the state that is open.
+func (s *Server) build() error {
+	policy, err := s.egressPolicy()
+	if err != nil {
+		return err
+	}
+	s.egress = egress.New(policy)
+	s.trace = trace.New(trace.Options{})
+	s.identity = identity.NewCache(s.tokens, identity.Options{Log: s.log})
+	s.events = eventhandler.New(eventhandler.Options{
+		Settings: s.settings.Snapshot,
+		Identity: s.token,
+		Rejected: s.tokenRejected,
+		Egress:   s.egress,
+		Trace:    s.trace,
+		Origin:   s.origins.hostName,
+		Log:      s.log,
+	})
+	s.hubs = hub.NewRegistry(hub.Options{KeepAlive: s.keepAlive, MaxConnections: s.cfg.MaxConnections, Log: s.log})
+	s.access = access.New(access.Options{Endpoints: s.origins.endpoints})
+	s.settings.OnChange(s.settingsChanged)
+	s.directory.OnChange(s.directoryChanged)
+	return nil
+}
+
+func (s *Server) egressPolicy() (egress.Policy, error) {
+	p := egress.Policy{
+		AllowLoopback: s.cfg.AllowLoopbackHandlers,
+		DenyPrivate:   s.cfg.DenyPrivateHandlers,
+		Refuse:        egress.OwnPorts(s.origins.ownPorts),
+	}
+	for _, n := range s.cfg.AllowHandlerNetworks {
+		p.Allow = append(p.Allow, netip.MustParsePrefix(n)) // validated
+	}
+	for _, n := range s.cfg.DenyHandlerNetworks {
+		p.Deny = append(p.Deny, netip.MustParsePrefix(n))
+	}
+	if s.cfg.HandlerCA == "" {
+		return p, nil
+	}
+	pem, err := os.ReadFile(s.cfg.HandlerCA)
+	if err != nil {
+		return p, fmt.Errorf("handler-ca: %w", err)
+	}
+	if p.RootCAs, err = x509.SystemCertPool(); err != nil {
+		return p, fmt.Errorf("system certificates: %w", err)
+	}
+	if !p.RootCAs.AppendCertsFromPEM(pem) {
+		return p, fmt.Errorf("handler-ca: %s has no certificate", s.cfg.HandlerCA)
+	}
+	return p, nil
+}
+
+func (s *Server) keepAlive(instance, hub string) time.Duration {
+	in, ok := s.settings.Snapshot().Instance(instance)
+	if !ok {
+		return 0
+	}
+	return in.Hub(hub).KeepAlive()
+}
+
+// Close releases everything that New opened. Run does it by itself; only a Server that never ran needs it.
+func (s *Server) Close() error {
+	s.closeOnce.Do(func() {
+		if s.events != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
+			defer cancel()
+			s.closeErr = s.events.Close(ctx)
+		}
+		if s.identity != nil {
+			s.identity.Close()
+		}
+		if s.egress != nil {
+			s.egress.Close()
+		}
+		if s.tokens != nil {
+			s.tokens.Close()
+		}
+		if s.store != nil {
+			s.store.Close()
+		}
+		if s.fabric != nil {
+			s.fabric.Close()
+		}
+	})
+	return s.closeErr
+}
