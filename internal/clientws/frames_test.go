@@ -103,7 +103,7 @@ func TestTheFramingRules(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s/chop=%d", test.name, chop), func(t *testing.T) {
 				r.t = t
-				addr := []string{r.base, r.short}[chop]
+				addr := []string{r.secure, r.short}[chop]
 				c := r.connect(dial{addr: addr})
 				go func() { // what is sent after a close may not be taken
 					all := bytes.Join(test.send, nil)

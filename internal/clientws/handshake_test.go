@@ -18,9 +18,9 @@ import (
 	"tabard/internal/trace"
 )
 
-// bothWays runs a test against the door of net/http and against the short one.
-func bothWays(t *testing.T, r *rig, test func(t *testing.T, addr string)) {
-	for name, addr := range map[string]string{"through net/http": r.base, "the short way": r.short} {
+// everyWay runs a test against the door of net/http, plain and over TLS, and against the short one.
+func everyWay(t *testing.T, r *rig, test func(t *testing.T, addr string)) {
+	for name, addr := range map[string]string{"through net/http": r.base, "the short way": r.short, "over TLS": r.secure} {
 		t.Run(name, func(t *testing.T) {
 			before := r.t
 			r.t = t
@@ -43,8 +43,8 @@ func TestHandshakesAreRefusedWithAReason(t *testing.T) {
 		}
 		return token
 	}
-	bothWays(t, r, func(t *testing.T, addr string) {
-		audience := access.ClientAudience("http://"+addr, "chat", "")
+	everyWay(t, r, func(t *testing.T, addr string) {
+		audience := access.ClientAudience(r.origin(addr), "chat", "")
 		for _, test := range []struct {
 			name   string
 			d      dial
@@ -111,8 +111,8 @@ func TestHandshakesAreRefusedWithAReason(t *testing.T) {
 func TestHandshakesThatAreFine(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	in, _ := r.settings.Snapshot().Instance("default")
-	bothWays(t, r, func(t *testing.T, addr string) {
-		base := access.ClientTokenOptions{Audience: access.ClientAudience("http://"+addr, "chat", "")}
+	everyWay(t, r, func(t *testing.T, addr string) {
+		base := access.ClientTokenOptions{Audience: access.ClientAudience(r.origin(addr), "chat", "")}
 		sign := func(key string, o access.ClientTokenOptions) string {
 			token, _ := access.SignClientToken(key, o)
 			return token
@@ -190,7 +190,7 @@ func TestSubprotocolsAreNegotiated(t *testing.T) {
 
 func TestTheConnectHandlerDecides(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	bothWays(t, r, func(t *testing.T, addr string) {
+	everyWay(t, r, func(t *testing.T, addr string) {
 		for _, test := range []struct {
 			name   string
 			status int
@@ -236,7 +236,7 @@ func TestTheConnectHandlerDecides(t *testing.T) {
 
 func TestTheConnectEventDescribesTheClientWithoutItsToken(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	bothWays(t, r, func(t *testing.T, addr string) {
+	everyWay(t, r, func(t *testing.T, addr string) {
 		n := len(r.app.events("connect"))
 		r.connect(dial{addr: addr, user: "u", query: url.Values{"id": {"1", "2"}}, subprotocols: []string{jsonProtocol}, header: http.Header{"Cookie": {"a=b"}}})
 		e := r.app.wait(t, "connect", n+1)
@@ -277,7 +277,7 @@ func TestAnonymousClientsNeedTheHubsLeave(t *testing.T) {
 func TestConnectionLimits(t *testing.T) {
 	r := newRig(t, rigOptions{hub: hub.Options{MaxConnections: 1}})
 	r.connect(dial{})
-	bothWays(t, r, func(t *testing.T, addr string) {
+	everyWay(t, r, func(t *testing.T, addr string) {
 		resp, _ := r.handshake(dial{addr: addr})
 		if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 429 || !strings.Contains(string(body), "reaches limit") {
 			t.Errorf("got %d %q, want 429", resp.StatusCode, body)
@@ -287,7 +287,7 @@ func TestConnectionLimits(t *testing.T) {
 
 func TestARecoveryOfNothingIsLetInAndToldToGo(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	bothWays(t, r, func(t *testing.T, addr string) {
+	everyWay(t, r, func(t *testing.T, addr string) {
 		c := r.connect(dial{addr: addr, token: "expired", subprotocols: []string{jsonProtocol}, query: url.Values{
 			"awps_connection_id": {"x"}, "awps_reconnection_token": {"y"},
 		}})
@@ -318,6 +318,9 @@ func TestAnAddressOfNoInstance(t *testing.T) {
 func TestFramesThatComeWithTheHandshakeAreNotLost(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	// The client does not wait for the answer: request and first frame are one write.
-	c := r.connect(dial{early: frameBytes(true, ws.OpPing, "early")})
-	c.want(ws.OpPong, "early")
+	everyWay(t, r, func(t *testing.T, addr string) {
+		c := r.connect(dial{addr: addr, early: frameBytes(true, ws.OpPing, "early")})
+		c.want(ws.OpPong, "early")
+		c.wantNothing()
+	})
 }

@@ -35,7 +35,7 @@ func fromGroup(group, user, data string) string {
 
 func TestAJSONClientsLife(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	bothWays(t, r, func(t *testing.T, addr string) {
+	everyWay(t, r, func(t *testing.T, addr string) {
 		n := len(r.app.events("connected"))
 		c := r.json(dial{addr: addr, user: "u1", roles: allRoles})
 		e := r.app.wait(t, "connected", n+1)
@@ -276,7 +276,7 @@ func TestFailedEventsOfJSONClientsAreAcked(t *testing.T) {
 
 func TestASimpleClientsFramesAreEvents(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	bothWays(t, r, func(t *testing.T, addr string) {
+	everyWay(t, r, func(t *testing.T, addr string) {
 		n := len(r.app.events("message"))
 		c := r.connect(dial{addr: addr, user: "u"})
 		r.app.reply("message", "application/json", `"quoted"`)
@@ -354,7 +354,7 @@ func TestASimpleClientCanSendToAGroup(t *testing.T) {
 
 func TestWhileAnEventIsPendingTheConnectionsNextFrameWaits(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	bothWays(t, r, func(t *testing.T, addr string) {
+	everyWay(t, r, func(t *testing.T, addr string) {
 		n := len(r.app.events("slow"))
 		release := make(chan struct{})
 		let := sync.OnceFunc(func() { close(release) })
@@ -513,7 +513,7 @@ func TestASilentClientIsDroppedAndABusyOneIsNot(t *testing.T) {
 
 func TestOneMessageIsALotOfFragments(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	bothWays(t, r, func(t *testing.T, addr string) {
+	everyWay(t, r, func(t *testing.T, addr string) {
 		c := r.json(dial{addr: addr, roles: allRoles, groups: []string{"g"}})
 		text := `{"type":"sendToGroup","group":"g","ackId":1,"data":"é"}`
 		for i := range len(text) {

@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -14,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -32,7 +35,13 @@ import (
 	"tabard/internal/trace"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(clientsEnv); spec != "" {
+		runClients(spec)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // A rig is the client plane on real parts: settings on a store, an event handler over HTTP, sockets over loopback.
 type rig struct {
@@ -44,6 +53,8 @@ type rig struct {
 	app      *app
 	base     string // host:port behind net/http
 	short    string // host:port whose connections go to ServeConn
+	secure   string // host:port of TLS behind net/http
+	roots    *x509.CertPool
 }
 
 type rigOptions struct {
@@ -86,6 +97,9 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	web := httptest.NewServer(r.server)
 	r.base = web.Listener.Addr().String()
 	r.short = r.shortWay()
+	tlsWeb := httptest.NewTLSServer(r.server)
+	r.secure, r.roots = tlsWeb.Listener.Addr().String(), x509.NewCertPool()
+	r.roots.AddCert(tlsWeb.Certificate())
 	r.app.url = handler.URL
 	r.configure(func(*settings.Hub) {})
 	t.Cleanup(func() {
@@ -100,6 +114,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 		events.Close(late)
 		handler.Close()
 		web.Close()
+		tlsWeb.Close()
 		out.Close()
 		st.Close()
 		f.Close()
@@ -121,7 +136,7 @@ func (r *rig) shortWay() string {
 				return
 			}
 			wg.Go(func() {
-				q, err := http.ReadRequest(bufio.NewReaderSize(oneByte{conn}, 1))
+				conn, q, err := readHead(conn)
 				if err != nil {
 					conn.Close()
 					return
@@ -134,10 +149,40 @@ func (r *rig) shortWay() string {
 	return ln.Addr().String()
 }
 
-// oneByte never reads more than it is asked for by a byte, so that nothing behind the head is taken.
-type oneByte struct{ r io.Reader }
+// readHead reads a request's head. The connection is the same again unless more than the head was read.
+func readHead(conn net.Conn) (net.Conn, *http.Request, error) {
+	var head []byte
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf)
+		head = append(head, buf[:n]...)
+		if end := bytes.Index(head, []byte("\r\n\r\n")); end >= 0 {
+			q, err := http.ReadRequest(bufio.NewReaderSize(bytes.NewReader(head), 16))
+			if more := head[end+4:]; len(more) > 0 {
+				conn = &replay{conn, more}
+			}
+			return conn, q, err
+		}
+		if err != nil {
+			return conn, nil, err
+		}
+	}
+}
 
-func (o oneByte) Read(b []byte) (int, error) { return o.r.Read(b[:1]) }
+// A replay gives back what was read too much.
+type replay struct {
+	net.Conn
+	more []byte
+}
+
+func (c *replay) Read(b []byte) (int, error) {
+	if len(c.more) > 0 {
+		n := copy(b, c.more)
+		c.more = c.more[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
 
 // configure sets the hub chat up with a handler for everything, then as edit wants it.
 func (r *rig) configure(edit func(*settings.Hub)) {
@@ -279,7 +324,7 @@ func (r *rig) handshake(d dial) (*http.Response, *wsClient) {
 	}
 	if d.token == "" && !d.noToken {
 		token, err := access.SignClientToken(in.Keys.Primary, access.ClientTokenOptions{
-			Audience: access.ClientAudience("http://"+addr, "chat", ""), UserID: d.user, Roles: d.roles, Groups: d.groups,
+			Audience: access.ClientAudience(r.origin(addr), "chat", ""), UserID: d.user, Roles: d.roles, Groups: d.groups,
 		})
 		if err != nil {
 			r.t.Fatal(err)
@@ -306,6 +351,9 @@ func (r *rig) handshake(d dial) (*http.Response, *wsClient) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	if addr == r.secure {
+		conn = tls.Client(conn, &tls.Config{RootCAs: r.roots, ServerName: "example.com"})
+	}
 	r.t.Cleanup(func() { conn.Close() })
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s?%s HTTP/1.1\r\n", either(d.method, "GET"), either(d.path, "/client/hubs/chat"), query.Encode())
@@ -324,6 +372,13 @@ func (r *rig) handshake(d dial) (*http.Response, *wsClient) {
 		resp.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	return resp, c
+}
+
+func (r *rig) origin(addr string) string {
+	if addr == r.secure {
+		return "https://" + addr
+	}
+	return "http://" + addr
 }
 
 func either(a, b string) string {

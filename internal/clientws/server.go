@@ -231,7 +231,7 @@ func (cl *client) open(d *door, r *http.Request, o hub.ConnOptions, offers []str
 		s.opt.Log.Error("connection cannot be upgraded", "error", err)
 		return refuse(http.StatusInternalServerError, "", "Internal server error.")
 	}
-	o.Socket, o.Codec, o.Subprotocol = d.conn, p, subprotocol
+	o.Socket, o.Codec, o.Subprotocol = d.conn, p, strings.Clone(subprotocol) // or it keeps all of its header alive
 	o.First = append(o.First, hub.Verbatim(accepted(r, subprotocol)))
 	if f := p.Connected(o.ID, o.UserID); f != nil {
 		o.First = append(o.First, f)

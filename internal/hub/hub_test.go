@@ -3,9 +3,12 @@ package hub
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -222,25 +225,53 @@ func TestConnectRefuses(t *testing.T) {
 }
 
 func TestASlowClientIsCutOffAloneAndSlowsNobody(t *testing.T) {
-	h := newRegistry(t, Options{QueueMessages: 100}).Hub("in", "chat")
-	slow := connect(t, h, ConnOptions{Groups: []string{"g"}})
-	fast := connect(t, h, ConnOptions{Groups: []string{"g"}})
-	data := strings.Repeat("x", 64<<10)
-	sent := 0
-	for ; !slow.conn.Gone() && sent < 10_000; sent++ {
-		h.SendToGroup(toGroup("g", data), SendOptions{})
-		fast.wantText(data)
+	identity := httptest.NewTLSServer(nil)
+	identity.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(identity.Certificate())
+	overTLS := func(t testing.TB) (net.Conn, net.Conn) {
+		server, client := tcpPair(t)
+		return tls.Server(server, identity.TLS), tls.Client(client, &tls.Config{RootCAs: roots, ServerName: "example.com"})
 	}
-	slow.wantEnd(ReasonSlowClient)
-	h.SendToGroup(toGroup("g", "after"), SendOptions{})
-	fast.wantText("after")
-	for {
-		if _, _, err := slow.next(); err != nil {
-			break
-		}
-	}
-	if h.SendToConnection(slow.conn.ID(), text("x")) || slow.conn.SendMessage(text("x")) {
-		t.Error("a connection that was cut off takes messages")
+	for name, pair := range map[string]func(testing.TB) (net.Conn, net.Conn){"plain": tcpPair, "TLS": overTLS} {
+		t.Run(name, func(t *testing.T) {
+			h := newRegistry(t, Options{QueueMessages: 100}).Hub("in", "chat")
+			join := func() *peer {
+				server, client := pair(t)
+				p := connectOver(t, h, ConnOptions{Groups: []string{"g"}}, server, client)
+				p.conn.SendMessage(text("hello"))
+				p.wantText("hello") // the TLS handshake is done
+				return p
+			}
+			slow, fast := join(), join()
+			data := strings.Repeat("x", 64<<10)
+			var worst time.Duration
+			for sent := 0; !slow.conn.Gone() && sent < 10_000; sent++ {
+				start := time.Now()
+				h.SendToGroup(toGroup("g", data), SendOptions{})
+				worst = max(worst, time.Since(start))
+				fast.wantText(data)
+			}
+			slow.wantEnd(ReasonSlowClient)
+			if worst > 2*time.Second {
+				t.Errorf("a publisher waited %v for a slow client", worst)
+			}
+			h.SendToGroup(toGroup("g", "after"), SendOptions{})
+			fast.wantText("after")
+			for {
+				if _, _, err := slow.next(); err != nil {
+					break
+				}
+			}
+			if h.SendToConnection(slow.conn.ID(), text("x")) || slow.conn.SendMessage(text("x")) {
+				t.Error("a connection that was cut off takes messages")
+			}
+			fast.conn.Close(CloseNormal, "go")
+			fast.wantText("bye: go")
+			fast.wantClose(CloseNormal, "go")
+			fast.conn.Answer(CloseNormal)
+			fast.wantEOF()
+		})
 	}
 }
 

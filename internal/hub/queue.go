@@ -168,12 +168,25 @@ func (c *Conn) drop(reset bool) {
 	if socket == nil {
 		return
 	}
-	if tcp, ok := socket.(*net.TCPConn); ok && reset {
-		tcp.SetLinger(0)
+	if reset {
+		abandon(socket)
+	} else {
+		socket.Close()
 	}
-	socket.Close()
 	c.shard.wheel.remove(c)
 	if !scheduled {
 		c.hub.registry.open.Done()
 	}
+}
+
+// abandon closes a socket without a farewell: what the kernel has not sent is thrown away, and a TLS connection, whose
+// Close would first wait for room to say goodbye, is closed underneath.
+func abandon(socket net.Conn) {
+	if over, ok := socket.(interface{ NetConn() net.Conn }); ok {
+		socket = over.NetConn()
+	}
+	if tcp, ok := socket.(*net.TCPConn); ok {
+		tcp.SetLinger(0) // fails only if it is closed already
+	}
+	socket.Close()
 }
