@@ -71,20 +71,6 @@ func (d *Directory) CreateApplication(ctx context.Context, a Application) (Appli
 	return a.clone(), nil
 }
 
-// RegisterApplication is CreateApplication and CreateServicePrincipal in one: afterwards tokens can be asked
-// for it. If the second step fails, the first is undone.
-func (d *Directory) RegisterApplication(ctx context.Context, a Application) (Application, ServicePrincipal, error) {
-	a, err := d.CreateApplication(ctx, a)
-	if err != nil {
-		return Application{}, ServicePrincipal{}, err
-	}
-	p, err := d.CreateServicePrincipal(ctx, a.AppID)
-	if err != nil {
-		return Application{}, ServicePrincipal{}, errors.Join(err, d.DeleteApplication(context.WithoutCancel(ctx), a.ID))
-	}
-	return a, p, nil
-}
-
 // Application finds an application by object id or appId.
 func (d *Directory) Application(idOrAppID string) (Application, bool) {
 	id := lower(idOrAppID)

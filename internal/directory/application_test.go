@@ -138,10 +138,7 @@ func TestWhatTheDirectoryReturnsIsTheCallersOwn(t *testing.T) {
 	d := open(t)
 	two := 2
 	uris := []string{"api://orders"}
-	a, _, err := d.RegisterApplication(t.Context(), Application{DisplayName: "orders", IdentifierURIs: uris, RequestedAccessTokenVersion: &two})
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, _ := registerAs(t, d, Application{DisplayName: "orders", IdentifierURIs: uris, RequestedAccessTokenVersion: &two})
 	uris[0], two, a.IdentifierURIs[0], *a.RequestedAccessTokenVersion = "api://changed", 1, "api://changed", 1
 	for i, got := range []Application{must2(d.Application(a.ID)), d.Applications()[0], must2(d.ApplicationByURI("api://orders"))} {
 		if got.IdentifierURIs[0] != "api://orders" || *got.RequestedAccessTokenVersion != 2 {

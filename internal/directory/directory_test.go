@@ -20,13 +20,10 @@ func TestRestartKeepsTenantAndAllIDs(t *testing.T) {
 		t.Fatalf("tenant id %q is not a lower-case GUID", tenant)
 	}
 	two := 2
-	a, p, err := d.RegisterApplication(t.Context(), Application{
+	a, p := registerAs(t, d, Application{
 		DisplayName: "orders", IdentifierURIs: []string{"api://orders"}, RequestedAccessTokenVersion: &two,
 		AppRoles: []AppRole{{DisplayName: "Send", Value: "Events.Send", AllowedMemberTypes: []string{"Application"}, IsEnabled: true}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	u, _, err := d.PutUserAssignedIdentity(t.Context(), UserAssignedIdentity{SubscriptionID: subscription, ResourceGroup: "default", Name: "sender", Location: "local"})
 	if err != nil {
 		t.Fatal(err)

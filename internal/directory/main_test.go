@@ -50,11 +50,13 @@ func must[T any](v T, err error) func(testing.TB) T {
 
 func register(t testing.TB, d *Directory, name string, uris ...string) (Application, ServicePrincipal) {
 	t.Helper()
-	a, p, err := d.RegisterApplication(t.Context(), Application{DisplayName: name, IdentifierURIs: uris})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a, p
+	return registerAs(t, d, Application{DisplayName: name, IdentifierURIs: uris})
+}
+
+func registerAs(t testing.TB, d *Directory, a Application) (Application, ServicePrincipal) {
+	t.Helper()
+	a = must(d.CreateApplication(t.Context(), a))(t)
+	return a, must(d.CreateServicePrincipal(t.Context(), a.AppID))(t)
 }
 
 func wantErr(t testing.TB, err, want error) {

@@ -195,10 +195,7 @@ func TestAppRoleAssignments(t *testing.T) {
 		{DisplayName: "Read", Value: "Read", AllowedMemberTypes: []string{"User"}, IsEnabled: true},
 		{DisplayName: "Old", Value: "Old", AllowedMemberTypes: []string{"Application"}},
 	}
-	a, resource, err := d.RegisterApplication(t.Context(), Application{DisplayName: "orders", AppRoles: roles})
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, resource := registerAs(t, d, Application{DisplayName: "orders", AppRoles: roles})
 	caller := must(d.CreateManagedIdentity(t.Context(), "default", instanceID, false))(t)
 	role := func(i int) string { return a.AppRoles[i].ID }
 	wantRoles := func(assigned bool, want ...string) {
@@ -215,7 +212,7 @@ func TestAppRoleAssignments(t *testing.T) {
 	must(d.AssignAppRole(t.Context(), caller.ID, resource.ID, role(1)))(t)
 	wantRoles(true, "Admin", "Events.Send")
 
-	_, err = d.AssignAppRole(t.Context(), caller.ID, resource.ID, role(0))
+	_, err := d.AssignAppRole(t.Context(), caller.ID, resource.ID, role(0))
 	wantErr(t, err, ErrConflict)
 	for _, row := range []struct{ name, principal, resource, role, field string }{
 		{"a principal that does not exist", "nobody", resource.ID, role(0), "principalId"},

@@ -11,14 +11,8 @@ func TestResolveResource(t *testing.T) {
 	d := open(t)
 	one, two := 1, 2
 	v1, _ := register(t, d, "orders", "api://orders", "https://Orders.example/Api/")
-	v2, _, err := d.RegisterApplication(t.Context(), Application{DisplayName: "billing", IdentifierURIs: []string{"api://billing"}, RequestedAccessTokenVersion: &two})
-	if err != nil {
-		t.Fatal(err)
-	}
-	explicitV1, _, err := d.RegisterApplication(t.Context(), Application{DisplayName: "stock", IdentifierURIs: []string{"api://stock"}, RequestedAccessTokenVersion: &one})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v2, _ := registerAs(t, d, Application{DisplayName: "billing", IdentifierURIs: []string{"api://billing"}, RequestedAccessTokenVersion: &two})
+	explicitV1, _ := registerAs(t, d, Application{DisplayName: "stock", IdentifierURIs: []string{"api://stock"}, RequestedAccessTokenVersion: &one})
 	for _, row := range []struct {
 		name, resource, appID string
 		version               int

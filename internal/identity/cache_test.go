@@ -224,6 +224,46 @@ func TestNobodyWaitsForARenewal(t *testing.T) {
 	})
 }
 
+func TestARenewalThatFailsIsTriedAgainAfterAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &issuer{life: time.Hour}
+		c := open(t, s, Options{})
+		wantToken(t, c, "1")
+		s.failWith(errors.New("down"))
+		time.Sleep(55 * time.Minute)
+		wantToken(t, c, "1")
+		time.Sleep(3500 * time.Millisecond) // four tries, then the pause of 5 s begins
+		for range 49 {
+			time.Sleep(100 * time.Millisecond)
+			wantToken(t, c, "1")
+		}
+		synctest.Wait()
+		if n := s.calls.Load(); n != 5 {
+			t.Fatalf("%d fetches within the pause, want the first and four tries", n)
+		}
+		s.failWith(nil)
+		time.Sleep(100 * time.Millisecond)
+		wantToken(t, c, "1")
+		synctest.Wait()
+		wantToken(t, c, "6")
+	})
+}
+
+func TestWhileARenewalIsUnderWayACallTakesNoLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &issuer{life: time.Hour}
+		c := open(t, s, Options{})
+		wantToken(t, c, "1")
+		s.delay = time.Second
+		time.Sleep(55 * time.Minute)
+		wantToken(t, c, "1")
+		h := (*c.entries.Load())[key{alice, "api://x"}].held.Load()
+		if next := h.next.Load(); next != h.usableUntil {
+			t.Fatalf("calls look closer again from %v, want %v", time.Unix(0, next), time.Unix(0, h.usableUntil))
+		}
+	})
+}
+
 func TestTheOldTokenIsUsedUntilAMinuteBeforeItsEndWhileTheIssuerIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &issuer{life: 3 * time.Hour}

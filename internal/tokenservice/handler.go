@@ -53,22 +53,7 @@ const (
 	errorPath    = "/error"
 )
 
-// Owns tells whether a path of the public listener is the token service's, whatever the tenant.
-func (s *Service) Owns(path string) bool {
-	if path == userinfoPath || path == errorPath {
-		return true
-	}
-	_, ok := endpoints[afterTenant(path)]
-	return ok
-}
-
-func afterTenant(path string) string {
-	_, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	return rest
-}
-
-// Handler serves the discovery documents, key sets and token endpoints, and 404 for every path that it does
-// not own.
+// Handler serves the discovery documents, key sets and token endpoints, and answers 404 to every other path.
 func (s *Service) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -113,6 +113,15 @@ func TestTheKeySetHasTheShapeOfThePlatformAndNothingPrivate(t *testing.T) {
 	}
 }
 
+func TestAFirstStartMakesKeysOfItsOwn(t *testing.T) {
+	h := open(t, t.TempDir(), func(o *Options) { o.generate = nil })
+	keys := h.keys.Load().public
+	if len(keys) != 2 || keys[0].N == keys[1].N {
+		t.Fatalf("%d keys, want two different ones", len(keys))
+	}
+	h.mint(t, h.system(t), "https://vault.azure.net")
+}
+
 func TestARestartKeepsTheKeys(t *testing.T) {
 	dir := t.TempDir()
 	h := open(t, dir, nil)
@@ -273,6 +282,26 @@ func TestRotationOnSchedule(t *testing.T) {
 	}
 	if _, err := New(t.Context(), h.store, h.directory, Options{Authority: h.opt.Authority, RotateEvery: time.Hour}); err == nil {
 		t.Error("a rotation every hour was accepted")
+	}
+}
+
+func TestTwoProcessesThatFindARotationDueRotateOnce(t *testing.T) {
+	h := start(t)
+	other := h.process(t, nil)
+	late := other.keys.Load()
+	h.clock.advance(91 * 24 * time.Hour)
+	if err := h.maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantStates(t, h.Service, KeyActive, KeyNext, KeyRetired)
+	rotated := h.Keys()
+	eventually(t, "the other process follows", func() bool { return reflect.DeepEqual(other.Keys(), rotated) })
+	other.keys.Store(late) // it decided before it heard
+	if err := other.maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.Keys(); !reflect.DeepEqual(got, rotated) {
+		t.Errorf("rotated again: %+v", got)
 	}
 }
 
