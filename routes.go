@@ -1,7 +1,6 @@
 package tabard
 
 import (
-	"net"
 	"net/http"
 	"strings"
 
@@ -13,7 +12,7 @@ import (
 
 // publicHandler serves clients, the REST data plane and the token service for whatever instance a request is for.
 // WebSocket upgrades take the short way past net/http.
-func (s *Server) publicHandler(instance func(*http.Request) *settings.Instance) (http.Handler, func(path string) bool, func(net.Conn, *http.Request)) {
+func (s *Server) publicHandler(instance func(*http.Request) *settings.Instance) (http.Handler, *clientws.Server) {
 	clients := clientws.New(clientws.Options{
 		Instance: instance,
 		Settings: s.settings.Snapshot,
@@ -36,11 +35,14 @@ func (s *Server) publicHandler(instance func(*http.Request) *settings.Instance) 
 			issuer.ServeHTTP(w, r)
 		}
 	}
-	return http.HandlerFunc(route), isClientPath, clients.ServeConn
+	return http.HandlerFunc(route), clients
 }
 
 // isClientPath tells whether WebSocket clients connect to the escaped path.
-func isClientPath(path string) bool { return path == "/client" || strings.HasPrefix(path, "/client/") }
+func isClientPath(path string) bool {
+	const root = "/client"
+	return len(path) >= len(root) && strings.EqualFold(path[:len(root)], root) && (len(path) == len(root) || path[len(root)] == '/')
+}
 
 // adminHandler serves the operators. Nothing on it but health is open without the admin token.
 func (s *Server) adminHandler() http.Handler {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"tabard/internal/clientws"
 	"tabard/internal/listen"
 	"tabard/internal/settings"
 )
@@ -54,6 +55,7 @@ type door struct {
 	name     string
 	listener net.Listener
 	server   *listen.Server
+	clients  *clientws.Server // nil on the admin address
 }
 
 // open binds every address, all or none, and makes the servers that know them.
@@ -97,13 +99,15 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 
 	for _, d := range doors {
 		opt := listen.Options{TLS: s.tls, TLSOnly: s.cfg.TLSOnly, Log: s.log}
-		switch name, one := own[d]; {
-		case d == admin:
+		if d == admin {
 			opt.Handler = s.adminHandler()
-		case one:
-			opt.Handler, opt.IsUpgrade, opt.Upgrade = s.publicHandler(func(*http.Request) *settings.Instance { return s.instance(name) })
-		default:
-			opt.Handler, opt.IsUpgrade, opt.Upgrade = s.publicHandler(func(r *http.Request) *settings.Instance { return s.instance(s.origins.instanceName(r)) })
+		} else {
+			choose := func(r *http.Request) *settings.Instance { return s.instance(s.origins.instanceName(r)) }
+			if name, ok := own[d]; ok {
+				choose = func(*http.Request) *settings.Instance { return s.instance(name) }
+			}
+			opt.Handler, d.clients = s.publicHandler(choose)
+			opt.IsUpgrade, opt.Upgrade = isClientPath, d.clients.ServeConn
 		}
 		d.server = listen.New(opt)
 	}
@@ -147,7 +151,12 @@ func (s *Server) shutDown(doors []*door) error {
 	for _, d := range doors {
 		wg.Go(func() { fail(d.server.Shutdown(ctx)) })
 	}
-	fail(s.hubs.Close(ctx)) // clients are told to come back; their disconnected events are queued
+	fail(s.hubs.Close(ctx)) // clients are told to come back
+	for _, d := range doors {
+		if d.clients != nil {
+			fail(d.clients.Close(ctx)) // their disconnected events are queued
+		}
+	}
 	wg.Wait()
 	fail(s.events.Close(ctx))
 	return errors.Join(errs...)
