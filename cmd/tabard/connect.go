@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -119,7 +120,7 @@ func (c *connectCmd) dial(ctx context.Context, e *endpoint, a access) (*socket, 
 		NetDial:   dial,
 		TLSConfig: e.http.Transport.(*http.Transport).TLSClientConfig,
 		OnStatusError: func(status int, _ []byte, answer io.Reader) {
-			refused = handshakeRefusal(status, answer)
+			refused = c.handshakeRefusal(status, answer)
 		},
 	}
 	for _, name := range c.Subprotocol {
@@ -142,7 +143,7 @@ func (c *connectCmd) dial(ctx context.Context, e *endpoint, a access) (*socket, 
 }
 
 // handshakeRefusal reads the service's answer to a handshake that it did not accept.
-func handshakeRefusal(status int, answer io.Reader) *failure {
+func (c *connectCmd) handshakeRefusal(status int, answer io.Reader) *failure {
 	f := &failure{code: exitFailure, message: fmt.Sprintf("the service refused the client: %d %s", status, http.StatusText(status))}
 	if status >= 400 && status < 500 {
 		f.code = exitRefused
@@ -153,10 +154,18 @@ func handshakeRefusal(status int, answer io.Reader) *failure {
 	}
 	defer resp.Body.Close()
 	if text, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10)); err == nil && len(text) > 0 {
-		f.message += ": " + string(text)
+		f.message += ": " + strings.TrimSpace(string(text))
 	}
-	f.hint = "`tabard trace tail --kind connection --last 1 --no-follow` says why"
+	f.hint = c.whereToLook()
 	return f
+}
+
+// whereToLook is advice for connections that the service ended or refused, if it is one that can be asked.
+func (c *connectCmd) whereToLook() string {
+	if c.ConnectionString != "" {
+		return ""
+	}
+	return "`tabard trace tail --last 1 --no-follow` says why"
 }
 
 // converse sends lines and prints messages until something ends it.
@@ -219,7 +228,7 @@ func (c *connectCmd) printMessages(s *stdio, conn *socket) error {
 			if closed.ours || closed.code == ws.StatusNormalClosure {
 				return nil
 			}
-			return fail(exitFailure, "", "the service ended the connection")
+			return fail(exitFailure, c.whereToLook(), "the service ended the connection")
 		case err != nil:
 			return fmt.Errorf("the connection broke: %w", err)
 		case op == ws.OpBinary:

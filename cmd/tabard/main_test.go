@@ -31,7 +31,7 @@ func (l leakChecked) Run() int {
 
 // offline is the environment of scripts that must not meet a service, nor the settings of whoever runs the tests.
 func offline(env *testscript.Env) error {
-	env.Vars = append(env.Vars, "TZ=UTC")
+	env.Vars = append(env.Vars, "TZ=UTC", "GORACE=atexit_sleep_ms=0") // a race-enabled process idles a second before it ends
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "TABARD_") {
 			return fmt.Errorf("%s is set: it would change what the scripts do", name)

@@ -71,10 +71,7 @@ Words: an instance is one Azure Web PubSub resource; the public address serves w
 }
 
 func (c *serveCmd) Run(ctx context.Context, s *stdio) error {
-	log := c.logger(s.err)
-	return serve(ctx, c.config(), log, func(r tabard.Ready) {
-		log.Info("ready", "endpoint", r.Endpoint, "admin", r.AdminURL, "issuer", r.Issuer)
-	})
+	return serve(ctx, c.config(), c.logger(s.err), func(tabard.Ready) {}) // the log says when it is ready
 }
 
 type devCmd struct{ serviceFlags }

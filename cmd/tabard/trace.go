@@ -24,7 +24,7 @@ type traceTailCmd struct {
 	Event      string `help:"Only this event." placeholder:"EVENT"`
 	Kind       string `help:"Only this kind: delivery, validation, connection, request or identity." placeholder:"KIND"`
 	Code       string `help:"Only this reason code." placeholder:"CODE"`
-	Last       int    `help:"Begin with the newest so many records that are kept; 0 means all." default:"10" placeholder:"N"`
+	Last       int    `help:"Begin with the newest so many records that are kept." default:"10" placeholder:"N"`
 	Follow     bool   `help:"Go on with what happens." default:"true" negatable:""`
 	Count      int    `help:"End after so many records." placeholder:"N"`
 	JSON       bool   `name:"json" help:"Print each record as one JSON object on a line."`
@@ -48,9 +48,7 @@ func (c *traceTailCmd) query() url.Values {
 			q.Set(name, value)
 		}
 	}
-	if c.Last > 0 {
-		q.Set("last", strconv.Itoa(c.Last))
-	}
+	q.Set("last", strconv.Itoa(c.Last))
 	return q
 }
 
@@ -80,9 +78,13 @@ func (c *traceTailCmd) Run(ctx context.Context, s *stdio) error {
 	}
 	defer resp.Body.Close()
 	n := 0
-	err = readEvents(resp.Body, func(data []byte) (bool, error) {
+	err = readEvents(resp.Body, func(e serverEvent) (bool, error) {
+		if e.name == "lost" { // we were too slow for some
+			s.note("some records were lost: %s", e.data)
+			return true, nil
+		}
 		n++
-		return n != c.Count, c.show(s, data)
+		return n != c.Count, c.show(s, e.data)
 	})
 	switch {
 	case ctx.Err() != nil || n == c.Count && c.Count > 0:
@@ -93,36 +95,45 @@ func (c *traceTailCmd) Run(ctx context.Context, s *stdio) error {
 	return fail(exitUnreachable, "", "the service ended the trace")
 }
 
-// maxEvent bounds one record of the stream in bytes.
+// maxEvent bounds one event of the stream in bytes.
 const maxEvent = 1 << 20
 
-// readEvents reads a stream of server-sent events and hands the data of each to fn until that returns false.
-func readEvents(r io.Reader, fn func(data []byte) (bool, error)) error {
+// A serverEvent is one server-sent event. Its data is valid until the next one is read.
+type serverEvent struct {
+	name string
+	data []byte
+}
+
+// readEvents reads a stream of server-sent events and hands each to fn until that returns false. Comments keep the
+// connection alive and are not shown; an event that the end of the stream cut short is none.
+func readEvents(r io.Reader, fn func(serverEvent) (bool, error)) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxEvent)
-	var data []byte
+	var e serverEvent
 	for lines.Scan() {
 		line := lines.Text()
 		if line == "" { // the end of an event
-			if len(data) == 0 {
-				continue
+			if len(e.data) > 0 {
+				if more, err := fn(e); !more || err != nil {
+					return err
+				}
 			}
-			more, err := fn(data)
-			if !more || err != nil {
-				return err
-			}
-			data = data[:0]
+			e = serverEvent{data: e.data[:0]}
 			continue
 		}
-		if value, ok := strings.CutPrefix(line, "data:"); ok {
-			if len(data) > 0 {
-				data = append(data, '\n')
+		field, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch field {
+		case "event":
+			e.name = value
+		case "data":
+			if len(e.data) > 0 {
+				e.data = append(e.data, '\n')
 			}
-			data = append(data, strings.TrimPrefix(value, " ")...)
-			if len(data) > maxEvent {
+			if e.data = append(e.data, value...); len(e.data) > maxEvent {
 				return fmt.Errorf("an event of the stream has more than %d bytes", maxEvent)
 			}
-		} // comments keep the connection alive; ids and names are not needed
+		}
 	}
 	return lines.Err()
 }
@@ -205,7 +216,7 @@ func (r *record) String() string {
 	}
 	for _, st := range r.Stages {
 		if st.Outcome == "failed" {
-			fmt.Fprintf(&b, "    at   %s: %s\n", st.Name, printable(st.Detail))
+			fmt.Fprintf(&b, "    at   %s\n", strings.TrimSuffix(st.Name+": "+printable(st.Detail), ": "))
 		}
 	}
 	if ok {

@@ -16,15 +16,15 @@ func TestEventsOfAStream(t *testing.T) {
 		want         []string
 	}{
 		{"one event", "data: {}\n\n", []string{"{}"}},
-		{"comments, ids and names between them", ": hello\n\nid: 1\nevent: record\ndata: a\n\n:\n\ndata: b\n\n", []string{"a", "b"}},
+		{"comments, ids and names between them", ": hello\n\nid: 1\nevent: record\ndata: a\n\n:\n\ndata: b\n\n", []string{"recorda", "b"}},
 		{"data without a space, on several lines, with carriage returns", "data:a\r\ndata:  b\r\n\r\n", []string{"a\n b"}},
 		{"an event that was cut short is none", "data: a\n\ndata: b\n", []string{"a"}},
 		{"no data", "\n\n\n", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
-			err := readEvents(strings.NewReader(c.stream), func(data []byte) (bool, error) {
-				got = append(got, string(data))
+			err := readEvents(strings.NewReader(c.stream), func(e serverEvent) (bool, error) {
+				got = append(got, e.name+string(e.data))
 				return true, nil
 			})
 			if err != nil || !slices.Equal(got, c.want) {
@@ -36,14 +36,14 @@ func TestEventsOfAStream(t *testing.T) {
 
 func TestAStreamEndsWhenEnoughWasRead(t *testing.T) {
 	n := 0
-	err := readEvents(strings.NewReader("data: a\n\ndata: b\n\ndata: c\n\n"), func([]byte) (bool, error) { n++; return n < 2, nil })
+	err := readEvents(strings.NewReader("data: a\n\ndata: b\n\ndata: c\n\n"), func(serverEvent) (bool, error) { n++; return n < 2, nil })
 	if err != nil || n != 2 {
 		t.Errorf("%d events, %v", n, err)
 	}
 }
 
 func TestAStreamIsBounded(t *testing.T) {
-	none := func([]byte) (bool, error) { return true, nil }
+	none := func(serverEvent) (bool, error) { return true, nil }
 	if err := readEvents(strings.NewReader("data: "+strings.Repeat("x", maxEvent)+"\n\n"), none); err == nil {
 		t.Error("a line without end was read")
 	}
@@ -55,8 +55,8 @@ func TestAStreamIsBounded(t *testing.T) {
 func FuzzEvents(f *testing.F) {
 	f.Add("data: {}\n\n: c\nid: 1\ndata: a\ndata:b\r\n\n")
 	f.Fuzz(func(t *testing.T, stream string) {
-		_ = readEvents(strings.NewReader(stream), func(data []byte) (bool, error) {
-			if len(data) == 0 {
+		_ = readEvents(strings.NewReader(stream), func(e serverEvent) (bool, error) {
+			if len(e.data) == 0 {
 				t.Error("an event without data")
 			}
 			return true, nil
