@@ -63,7 +63,6 @@ type Server struct {
 	caFile    string
 
 	ready     chan struct{} // closed once every listener answers
-	readyInfo Ready         // valid after ready
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -239,10 +238,13 @@ func (s *Server) keepAlive(instance, hub string) time.Duration {
 // Close releases everything that New opened. Run does it by itself; only a Server that never ran needs it.
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
+		defer cancel()
+		if s.hubs != nil {
+			s.closeErr = s.hubs.Close(ctx)
+		}
 		if s.events != nil {
-			ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
-			defer cancel()
-			s.closeErr = s.events.Close(ctx)
+			s.closeErr = errors.Join(s.closeErr, s.events.Close(ctx))
 		}
 		if s.identity != nil {
 			s.identity.Close()

@@ -116,6 +116,7 @@ func (s *Server) ServeConn(conn net.Conn, r *http.Request) { s.serve(&door{conn:
 
 // A refusal is why a handshake fails, and the answer to it.
 type refusal struct {
+	quoted      bool // the body is the application's own words, which are for the client alone
 	status      int
 	code        reason.Code // empty: leaves no trace record, the cause was recorded elsewhere or is the client's spelling
 	contentType string      // empty: plain text
@@ -188,7 +189,7 @@ func (s *Server) admit(d *door, r *http.Request, in *settings.Instance, hubName 
 	if err != nil {
 		var no *eventhandler.Rejection
 		if errors.As(err, &no) { // the delivery has left its own trace record
-			return &refusal{status: no.Status, contentType: no.ContentType, body: no.Body}
+			return &refusal{quoted: true, status: no.Status, contentType: no.ContentType, body: no.Body}
 		}
 		s.opt.Log.Error("connect event failed", "hub", hubName, "conn", id, "error", err)
 		return refuse(http.StatusInternalServerError, "", "Internal server error.")
@@ -215,7 +216,12 @@ func (s *Server) admit(d *door, r *http.Request, in *settings.Instance, hubName 
 }
 
 // why is the refusal in words, for the log and the disconnected event.
-func (n *refusal) why() string { return strings.TrimSpace(string(n.body)) }
+func (n *refusal) why() string {
+	if n.quoted {
+		return "refused by the event handler"
+	}
+	return strings.TrimSpace(string(n.body))
+}
 
 // open upgrades the connection and starts to read from it.
 func (cl *client) open(d *door, r *http.Request, o hub.ConnOptions, offers []string, chosen string) *refusal {

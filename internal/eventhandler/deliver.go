@@ -55,6 +55,9 @@ func (s *Session) deliver(ctx context.Context, in *settings.Instance, h *setting
 		if text := j.clean(f.text()); text != f.text() {
 			f.err = errText(text)
 		}
+		if a != nil { // a refused client may be shown it
+			a.body = []byte(j.conceal(string(a.body)))
+		}
 	}
 	j.end(a, f)
 	return a, f

@@ -25,7 +25,7 @@ type journal struct {
 func (d *Dispatcher) journal(kind trace.Kind, in *settings.Instance, hub string, h *settings.EventHandler) *journal {
 	now := time.Now()
 	j := &journal{d: d, mark: now, rec: trace.Record{
-		Time: now, Kind: kind, Instance: in.Name, Hub: hub, Template: h.URLTemplate,
+		Time: now, Kind: kind, Instance: in.Name, Hub: hub, Template: h.Template().Redacted(),
 		Stages: make([]trace.Stage, 0, 6),
 	}}
 	if h.UsesManagedIdentity() {
@@ -86,6 +86,15 @@ func (j *journal) warnGraph() {
 func (j *journal) clean(text string) string { return j.cleanTo(text, maxDetail) }
 
 func (j *journal) cleanTo(text string, limit int) string {
+	text = j.conceal(text)
+	if len(text) > limit {
+		text = text[:limit]
+	}
+	return strings.ToValidUTF8(text, "")
+}
+
+// conceal takes the secrets of this delivery out of a text.
+func (j *journal) conceal(text string) string {
 	if j.token != nil && j.token.Raw != "" {
 		text = strings.ReplaceAll(text, j.token.Raw, "[token]")
 		if i := strings.LastIndexByte(j.token.Raw, '.'); i >= 0 && i+1 < len(j.token.Raw) {
@@ -101,8 +110,5 @@ func (j *journal) cleanTo(text string, limit int) string {
 			}
 		}
 	}
-	if len(text) > limit {
-		text = text[:limit]
-	}
-	return strings.ToValidUTF8(text, "")
+	return text
 }

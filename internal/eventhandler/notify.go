@@ -165,7 +165,7 @@ func (s *Session) tell(ctx context.Context, n note) {
 	_, f := s.deliver(ctx, n.in, n.h, n.ev, func(*answer) *fault { return nil })
 	if f != nil {
 		s.d.log.Warn("event handler did not take the notification", "instance", s.instance, "hub", s.hub, "connection", s.id,
-			"event", n.ev.name, "template", n.h.URLTemplate, "code", f.code, "status", f.status, "err", f.text())
+			"event", n.ev.name, "template", n.h.Template().Redacted(), "code", f.code, "status", f.status, "err", f.text())
 	}
 }
 
@@ -174,6 +174,6 @@ func (s *Session) dropped(n note, why string) {
 	s.d.log.Warn("notification dropped", "instance", s.instance, "hub", s.hub, "connection", s.id, "event", n.ev.name, "why", why)
 	s.d.opt.Trace.Record(trace.Record{
 		Time: time.Now(), Kind: trace.Delivery, Instance: n.in.Name, Hub: s.hub, Connection: s.id, User: s.user(), Event: n.ev.name,
-		EventID: n.ev.idText(), Template: n.h.URLTemplate, Code: Overloaded, Detail: why,
+		EventID: n.ev.idText(), Template: n.h.Template().Redacted(), Code: Overloaded, Detail: why,
 	})
 }

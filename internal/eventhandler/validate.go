@@ -182,12 +182,12 @@ func (d *Dispatcher) inspect(ctx context.Context, in *settings.Instance, h *sett
 		outcome = d.ctx.Err() == nil
 	}
 	if f != nil && outcome {
-		f.err = fmt.Errorf("abuse protection for '%s' %w", h.URLTemplate, f.err)
+		f.err = fmt.Errorf("abuse protection for '%s' %w", h.Template().Redacted(), f.err)
 	}
 	j.end(a, f)
 	if f != nil && outcome {
 		d.log.Warn("event handler did not pass the endpoint validation",
-			"instance", in.Name, "hub", hub, "template", h.URLTemplate, "code", f.code, "status", f.status, "err", j.clean(f.text()))
+			"instance", in.Name, "hub", hub, "template", h.Template().Redacted(), "code", f.code, "status", f.status, "err", j.clean(f.text()))
 	}
 	return f, outcome
 }

@@ -11,8 +11,9 @@ import (
 // {@Microsoft.KeyVault(SecretUri=<uri>)}; their names ignore case. None may stand in the scheme or the host, so
 // that neither an event's name nor a secret can choose where a request goes.
 type URLTemplate struct {
-	text  string
-	parts []part
+	text     string
+	redacted string
+	parts    []part
 }
 
 type part struct {
@@ -54,7 +55,7 @@ func ParseURLTemplate(text string) (*URLTemplate, error) {
 	} else {
 		authority = len(text)
 	}
-	t := &URLTemplate{text: text}
+	t := &URLTemplate{text: text, redacted: redact(text)}
 	for at := 0; at < len(text); {
 		i := strings.IndexAny(text[at:], "{}")
 		if i < 0 {
@@ -124,6 +125,49 @@ func parseParameter(s string) (part, int, error) {
 
 // String is the template as configured. It is what logs and answers show; an expanded URL never is.
 func (t *URLTemplate) String() string { return t.text }
+
+// Redacted is the template for logs and traces: the values of its query are hidden but for parameters, since many
+// people keep a handler's key there.
+func (t *URLTemplate) Redacted() string { return t.redacted }
+
+func redact(text string) string {
+	path, query, found := strings.Cut(text, "?")
+	if !found {
+		return text
+	}
+	components := strings.Split(query, "&")
+	for i, c := range components {
+		name, value, ok := strings.Cut(c, "=")
+		switch {
+		case ok:
+			components[i] = name + "=" + hide(value)
+		default:
+			components[i] = hide(c)
+		}
+	}
+	return path + "?" + strings.Join(components, "&")
+}
+
+// hide leaves only the parameters of a text.
+func hide(text string) string {
+	var b strings.Builder
+	for text != "" {
+		i := strings.IndexByte(text, '{')
+		if i != 0 {
+			b.WriteString("…")
+		}
+		if i < 0 {
+			break
+		}
+		_, width, err := parseParameter(text[i:])
+		if err != nil { // not possible in a parsed template, whose parameters hold no "&"
+			return "…"
+		}
+		b.WriteString(text[i : i+width])
+		text = text[i+width:]
+	}
+	return b.String()
+}
 
 // SecretURIs lists the Key Vault references, in order, repeats included.
 func (t *URLTemplate) SecretURIs() []string {

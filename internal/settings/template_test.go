@@ -90,6 +90,24 @@ func TestExpandNeverShowsASecret(t *testing.T) {
 	}
 }
 
+func TestARedactedTemplateHidesWhatAQueryHolds(t *testing.T) {
+	for text, want := range map[string]string{
+		"https://h.example/{hub}":                   "https://h.example/{hub}",
+		"https://h.example/p?code=abc&hub={hub}&x=": "https://h.example/p?code=…&hub={hub}&x=",
+		"https://h.example/p?abc":                   "https://h.example/p?…",
+		"https://h.example/p?k=a{event}b&k=c":       "https://h.example/p?k=…{event}…&k=…",
+		"https://h.example/?c={@Microsoft.KeyVault(SecretUri=https://v.example/secrets/h/)}x": "https://h.example/?c={@Microsoft.KeyVault(SecretUri=https://v.example/secrets/h/)}…",
+	} {
+		tmpl, err := ParseURLTemplate(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tmpl.Redacted(); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+}
+
 func FuzzURLTemplate(f *testing.F) {
 	f.Add("https://h.example/{hub}/{event}?code={@Microsoft.KeyVault(SecretUri=https://v.example/secrets/h)}", "chat", "message", "value")
 	f.Add("http://h.example", "", "", "@evil.example/")

@@ -103,9 +103,9 @@ func (in *Instance) compile() error {
 		}
 		if in.Extensions.RefuseGraphAudience {
 			for i, e := range h.EventHandlers {
-				if e.UsesManagedIdentity() && e.Resource() == "" {
+				if e != nil && e.UsesManagedIdentity() && e.Resource() == "" {
 					f.add(fmt.Sprintf("properties.eventHandlers[%d].auth.managedIdentity.resource", i),
-						"is empty, which would obtain a Microsoft Graph token that the handler cannot verify; this instance refuses that")
+						"of hub %q is empty, which would obtain a Microsoft Graph token that the handler cannot verify; this instance refuses that", h.Name)
 				}
 			}
 		}

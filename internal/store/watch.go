@@ -325,15 +325,17 @@ func (b *bucket) await(ctx context.Context, revision uint64) error {
 	}
 }
 
-// missing says why a document does not have the revision that a write expected.
+// missing says why a document does not have the revision that a write expected. When somebody else was faster it
+// returns only after the snapshot shows what they wrote, so that whoever tries again starts from there.
 func (b *bucket) missing(ctx context.Context, name string) error {
-	_, err := b.kv.Get(ctx, name)
+	entry, err := b.kv.Get(ctx, name)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
 		return ErrNotFound
 	case err != nil:
 		return err
 	}
+	_ = b.await(ctx, entry.Revision()) // a conflict it is, however long the snapshot takes
 	return ErrConflict
 }
 
@@ -348,6 +350,7 @@ func (b *bucket) delete(ctx context.Context, name string, revision uint64) (uint
 		case err != nil:
 			return 0, err
 		case revision != 0 && entry.Revision() != revision:
+			_ = b.await(ctx, entry.Revision())
 			return 0, ErrConflict
 		}
 		marker := nats.NewMsg("$KV." + b.kv.Bucket() + "." + name)
