@@ -109,7 +109,17 @@ func (f adminFlags) open(s *stdio) (*admin, error) {
 	if err != nil {
 		return nil, err
 	}
+	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		s.note("warning: %s is not encrypted: whoever listens on the way can take the admin token", base)
+	}
 	return &admin{base: base, token: token, http: client, ready: ready, stdio: s}, nil
+}
+
+// isLoopback tells whether the host is this machine, as dial understands names.
+func isLoopback(host string) bool {
+	host = strings.ToLower(host)
+	ip := net.ParseIP(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
 // client makes an HTTP client that trusts the service's own authority besides the system's.
