@@ -46,9 +46,17 @@ func Classify(err error) Failure {
 	return ConnectFailure
 }
 
-// Permanent tells whether repeating the call within seconds cannot help: the policy or a certificate decided.
+// Permanent tells whether repeating the call within seconds cannot help: the policy or a certificate decided, or
+// the destination does not speak TLS.
 func Permanent(err error) bool {
 	if _, ok := errors.AsType[*BlockedError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return true
+	}
+	// net/http puts its own words in place of that error when the destination answers with HTTP.
+	if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
 		return true
 	}
 	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
@@ -70,5 +78,5 @@ func isTLS(err error) bool {
 	}
 	// crypto/tls and net/http make their other handshake errors by text alone.
 	text := err.Error()
-	return strings.Contains(text, "tls: ") || strings.Contains(text, "TLS handshake timeout")
+	return strings.Contains(text, "tls: ") || strings.Contains(text, "server gave HTTP response to HTTPS client") || strings.Contains(text, "TLS handshake timeout")
 }

@@ -292,16 +292,17 @@ func TestClassifyNamesTheFailure(t *testing.T) {
 	for _, c := range []struct {
 		name, url string
 		want      Failure
+		permanent bool
 	}{
-		{"nobody listens", "http://" + closed.Addr().String(), ConnectFailure},
-		{"the answer is cut off", cut.URL, ConnectFailure},
-		{"a plain-http server is called by https", "https" + strings.TrimPrefix(plain.URL, "http"), TLSFailure},
-		{"the name does not exist", "http://nobody.test/", DNSFailure},
+		{"nobody listens", "http://" + closed.Addr().String(), ConnectFailure, false},
+		{"the answer is cut off", cut.URL, ConnectFailure, false},
+		{"a plain-http server is called by https", "https" + strings.TrimPrefix(plain.URL, "http"), TLSFailure, true},
+		{"the name does not exist", "http://nobody.test/", DNSFailure, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := get(t, e.Transport(), c.url)
-			if got := Classify(err); got != c.want || Permanent(err) {
-				t.Errorf("got %s for %v, want %s and not permanent", got, err, c.want)
+			if got := Classify(err); got != c.want || Permanent(err) != c.permanent {
+				t.Errorf("got %s for %v (permanent: %t), want %s (%t)", got, err, Permanent(err), c.want, c.permanent)
 			}
 		})
 	}
