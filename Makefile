@@ -13,8 +13,9 @@ build: bin/tabard
 bin/tabard: $(shell find . -name '*.go' -not -path './conformance/*' -not -path './bench/*' -not -path './examples/*' -not -name '*_test.go') go.mod go.sum
 	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/tabard
 
+# Serves on after the story when somebody is there to end it.
 demo: build
-	bin/tabard demo --once
+	@if [ -t 0 ]; then bin/tabard demo; else bin/tabard demo --once; fi
 
 test: check unit fuzz conformance
 
