@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"tabard/internal/eventhandler"
+	"tabard/internal/hub"
 	"tabard/internal/identity"
 	"tabard/internal/settings"
 )
@@ -49,7 +50,7 @@ func (s *Server) settingsChanged(old, new *settings.Snapshot) {
 	for _, was := range old.Instances() {
 		is, ok := new.Instance(was.Name)
 		if !ok {
-			s.hubs.CloseInstance(was.Name, "The service was deleted")
+			s.hubs.CloseInstance(was.Name, hub.ClosePolicy, "The service was deleted")
 			s.trace.Forget(was.Name)
 		}
 		if ok && is.Identity == was.Identity {

@@ -1,12 +1,14 @@
 package tabard
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
 	"tabard/internal/arm"
 	"tabard/internal/clientws"
 	"tabard/internal/dataplane"
+	"tabard/internal/hub"
 	"tabard/internal/settings"
 )
 
@@ -44,8 +46,9 @@ func isClientPath(path string) bool {
 	return len(path) >= len(root) && strings.EqualFold(path[:len(root)], root) && (len(path) == len(root) || path[len(root)] == '/')
 }
 
-// adminHandler serves the operators. Nothing on it but health is open without the admin token.
-func (s *Server) adminHandler() http.Handler {
+// adminHandler serves the operators. Nothing on it but health is open without the admin token. Streams end when
+// stopping is closed.
+func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 	control := arm.New(arm.Options{
 		Settings:       s.settings,
 		Directory:      s.directory,
@@ -55,7 +58,12 @@ func (s *Server) adminHandler() http.Handler {
 		SubscriptionID: s.service.SubscriptionID,
 		Authority:      s.origins.authority,
 		Authorize:      s.admin.authorize,
-		Log:            s.log,
+		Restart: func(_ context.Context, in *settings.Instance) error {
+			s.hubs.CloseInstance(in.Name, hub.CloseGoingAway, hub.ReasonReload)
+			return nil
+		},
+		Done: stopping,
+		Log:  s.log,
 	})
 	mux := http.NewServeMux()
 	ok := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }

@@ -100,7 +100,7 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 	for _, d := range doors {
 		opt := listen.Options{TLS: s.tls, TLSOnly: s.cfg.TLSOnly, Log: s.log}
 		if d == admin {
-			opt.Handler = s.adminHandler()
+			opt.Handler = s.adminHandler(ctx.Done())
 		} else {
 			choose := func(r *http.Request) *settings.Instance { return s.instance(s.origins.instanceName(r)) }
 			if name, ok := own[d]; ok {

@@ -291,14 +291,14 @@ var appendixMore = []appendixRow{
 	{48, "redirects are not followed", func(t *testing.T) {
 		_, other := oneHandler(t, nil)
 		w, h := oneHandler(t, nil)
-		h.answer = func(w http.ResponseWriter, r *http.Request, _ string) { http.Redirect(w, r, other.URL, 307) }
+		h.answer = func(w http.ResponseWriter, r *http.Request, _ string) { http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect) }
 		w.hub("chat", with(h.URL, "api://x"))
 		w.failed(second(w.send(w.session(), "hi")), reason.HandlerRedirect)
 		_, err := w.session().Connect(t.Context(), ConnectRequest{})
 		if r, ok := err.(*Rejection); !ok || r.Status != 500 || len(r.Body) != 0 {
 			t.Errorf("connect: %v", err)
 		}
-		h.option = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, 302) }
+		h.option = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusFound) }
 		w.hub("chat", with(h.URL+"/again", "api://x"))
 		w.failed(second(w.send(w.session(), "hi")), reason.HandlerRedirect)
 		if len(other.got) != 0 {

@@ -141,8 +141,8 @@ func (r *Registry) Hub(instance, hub string) *Hub {
 // Lookup returns a hub that has had connections, or nil, which serves as an empty hub for everything but Connect.
 func (r *Registry) Lookup(instance, hub string) *Hub { return (*r.hubs.Load())[keyOf(instance, hub)] }
 
-// CloseInstance closes all connections of an instance and forgets its hubs.
-func (r *Registry) CloseInstance(instance, reason string) {
+// CloseInstance closes all connections of an instance with the code and forgets its hubs.
+func (r *Registry) CloseInstance(instance string, code CloseCode, reason string) {
 	r.mu.Lock()
 	var gone []*Hub
 	hubs := maps.Clone(*r.hubs.Load())
@@ -155,7 +155,7 @@ func (r *Registry) CloseInstance(instance, reason string) {
 	r.hubs.Store(&hubs)
 	r.mu.Unlock()
 	for _, h := range gone {
-		h.close(ClosePolicy, reason)
+		h.close(code, reason)
 	}
 }
 

@@ -1,0 +1,17 @@
+// Package arm is the control plane: what an operator's tools ask the service to be.
+//
+// Someone who manages Azure Web PubSub already has tools for it: SDKs, Terraform, az, scripts against the REST API.
+// The same requests work here, at the same paths and with the same bodies: Microsoft.SignalRService/webPubSub with
+// its hubs, keys and managed identity, Microsoft.ManagedIdentity/userAssignedIdentities, and the subscriptions,
+// resource groups and providers around them (ARM); applications and service principals (Microsoft Graph v1.0). The
+// command line and the portal use nothing else. One extension lies below an instance: its trace.
+//
+// There are two surfaces, each with its own envelope of errors: ARM's in errors.go, Graph's in grapherrors.go. A path
+// is matched segment by segment in its escaped form, ignoring case; the casing that a name was created with stays.
+// Every request is authorised first, whatever its path. Nothing here polls or runs in the background: a write is done
+// when it is answered, and its context does not end when the client goes away, so that no half of it is left behind.
+//
+// What it leaves to others: what instances and hubs may look like (settings), the tenant's objects (directory), who
+// may call (the authorize function), listeners and TLS (root package). The handler has no state of its own but the
+// number of trace followers; they end when Options.Done is closed.
+package arm

@@ -1,0 +1,195 @@
+package arm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"tabard/internal/settings"
+)
+
+var hubPropertyNames = []string{"eventHandlers", "eventListeners", "anonymousConnectPolicy", "webSocketKeepAliveIntervalInSeconds", "tabard"}
+
+// A hubBody is the document of a hub's PUT.
+type hubBody struct {
+	handlers   []*settings.EventHandler
+	policy     string
+	keepAlive  int
+	extensions *settings.HubExtensions
+	inert      map[string]json.RawMessage
+}
+
+func decodeHub(raw json.RawMessage) (*hubBody, error) {
+	var d reader
+	doc := d.object("", raw, "properties")
+	if len(d.faults) == 0 && absent(doc["properties"]) {
+		d.fault("properties", "is required")
+	}
+	p := d.object("properties", doc["properties"], hubPropertyNames...)
+	b := &hubBody{policy: d.text("properties.anonymousConnectPolicy", p["anonymousConnectPolicy"])}
+	for i, item := range d.array("properties.eventHandlers", p["eventHandlers"]) {
+		b.handlers = append(b.handlers, decodeHandler(&d, fmt.Sprintf("properties.eventHandlers[%d]", i), item))
+	}
+	if raw := p["webSocketKeepAliveIntervalInSeconds"]; !absent(raw) {
+		const at = "properties.webSocketKeepAliveIntervalInSeconds"
+		faults := len(d.faults)
+		if b.keepAlive = d.integer(at, raw); b.keepAlive == 0 && len(d.faults) == faults {
+			d.fault(at, "0 is not between 1 and 120") // to settings, 0 means the default
+		}
+	}
+	if raw, ok := p["tabard"]; ok {
+		const at = "properties.tabard"
+		o := d.object(at, raw, "dropOnUserEventFailure")
+		d.only(at, o, "dropOnUserEventFailure")
+		b.extensions = &settings.HubExtensions{DropOnUserEventFailure: d.boolean(at+".dropOnUserEventFailure", o["dropOnUserEventFailure"])}
+	}
+	listeners := d.array("properties.eventListeners", p["eventListeners"])
+	if len(listeners) == 0 {
+		delete(p, "eventListeners") // none is what every hub has: nothing to warn about
+	}
+	for _, name := range []string{"eventHandlers", "anonymousConnectPolicy", "webSocketKeepAliveIntervalInSeconds", "tabard"} {
+		delete(p, name)
+	}
+	b.inert = p
+	return b, d.err()
+}
+
+// decodeHandler reads one event handler. A name that is not known is a fault here: a misspelt rule would otherwise
+// match other events, or send them without a token.
+func decodeHandler(d *reader, at string, raw json.RawMessage) *settings.EventHandler {
+	names := []string{"urlTemplate", "userEventPattern", "systemEvents", "auth"}
+	if absent(raw) {
+		d.fault(at, "is null")
+		return nil
+	}
+	o := d.object(at, raw, append(names, "groupPresenceEvents")...)
+	if _, ok := o["groupPresenceEvents"]; ok {
+		d.fault(at+".groupPresenceEvents", "is not supported by this service")
+		delete(o, "groupPresenceEvents")
+	}
+	d.only(at, o, names...)
+	e := &settings.EventHandler{
+		URLTemplate:      d.text(at+".urlTemplate", o["urlTemplate"]),
+		UserEventPattern: d.text(at+".userEventPattern", o["userEventPattern"]),
+		SystemEvents:     d.texts(at+".systemEvents", o["systemEvents"]),
+	}
+	if a := d.object(at+".auth", o["auth"], "type", "managedIdentity"); a != nil {
+		d.only(at+".auth", a, "type", "managedIdentity")
+		e.Auth = &settings.Auth{Type: d.text(at+".auth.type", a["type"])}
+		if mi := d.object(at+".auth.managedIdentity", a["managedIdentity"], "resource"); mi != nil {
+			d.only(at+".auth.managedIdentity", mi, "resource")
+			e.Auth.ManagedIdentity = &settings.ManagedIdentity{Resource: d.text(at+".auth.managedIdentity.resource", mi["resource"])}
+		}
+	}
+	return e
+}
+
+func (b *hubBody) apply(h *settings.Hub) error {
+	h.EventHandlers, h.AnonymousConnectPolicy, h.KeepAliveSeconds, h.Inert = b.handlers, b.policy, b.keepAlive, b.inert
+	if b.extensions != nil { // unknown to Azure's clients, so a PUT without it keeps it
+		h.Extensions = *b.extensions
+	}
+	return nil
+}
+
+// hub is the document of a hub's settings. The policy and the interval are always there: clients read them unchecked.
+func hub(in *settings.Instance, h *settings.Hub) map[string]any {
+	handlers := make([]map[string]any, len(h.EventHandlers))
+	for i, e := range h.EventHandlers {
+		systemEvents := e.SystemEvents
+		if systemEvents == nil {
+			systemEvents = []string{}
+		}
+		handlers[i] = map[string]any{"urlTemplate": e.URLTemplate, "systemEvents": systemEvents}
+		if e.UserEventPattern != "" {
+			handlers[i]["userEventPattern"] = e.UserEventPattern
+		}
+		if e.Auth != nil {
+			handlers[i]["auth"] = e.Auth
+		}
+	}
+	policy := h.AnonymousConnectPolicy
+	if policy == "" {
+		policy = "deny"
+	}
+	p := map[string]any{
+		"eventHandlers":                       handlers,
+		"anonymousConnectPolicy":              policy,
+		"webSocketKeepAliveIntervalInSeconds": int(h.KeepAlive().Seconds()),
+		"tabard":                              map[string]bool{"dropOnUserEventFailure": h.Extensions.DropOnUserEventFailure},
+	}
+	for name, value := range h.Inert {
+		p[name] = value
+	}
+	return map[string]any{"id": in.ResourceID() + "/hubs/" + h.Name, "name": h.Name, "type": hubType, "properties": p}
+}
+
+func (s *server) listHubs(c *call) (reply, error) {
+	in, err := s.findParent(c, hubType)
+	if err != nil {
+		return reply{}, err
+	}
+	var list []map[string]any
+	for _, h := range in.SortedHubs() {
+		list = append(list, hub(in, h))
+	}
+	return values(list), nil
+}
+
+func (s *server) getHub(c *call) (reply, error) {
+	in, err := s.findParent(c, hubType)
+	if err != nil {
+		return reply{}, err
+	}
+	h := in.Hub(c.params["hub"])
+	if h.Name == "" { // the defaults of a hub that nobody configured
+		return reply{}, resourceNotFound(hubType, c.params["name"]+"/"+c.params["hub"], in.ResourceGroup)
+	}
+	return reply{200, hub(in, h)}, nil
+}
+
+// putHub answers 201 when it made or changed the settings and 200 when they were just that (spec 2.7).
+func (s *server) putHub(c *call) (reply, error) {
+	raw, err := c.readJSON()
+	if err != nil {
+		return reply{}, err
+	}
+	body, err := decodeHub(raw)
+	if err != nil {
+		return reply{}, err
+	}
+	if _, err := s.findParent(c, hubType); err != nil {
+		return reply{}, err
+	}
+	ctx, cancel := c.writing()
+	defer cancel()
+	h, changed, err := s.Settings.UpdateHub(ctx, c.params["name"], c.params["hub"], body.apply)
+	if errors.Is(err, settings.ErrNotFound) {
+		return reply{}, parentNotFound(hubType, c.params["name"])
+	}
+	if err != nil {
+		return reply{}, err
+	}
+	in, err := s.findParent(c, hubType)
+	if err != nil { // deleted right after our write
+		return reply{}, err
+	}
+	c.warn(append(s.handlerWarnings(in, h, ""), inert("properties", h.Inert)...)...)
+	if changed {
+		return reply{201, hub(in, h)}, nil
+	}
+	return reply{200, hub(in, h)}, nil
+}
+
+func (s *server) deleteHub(c *call) (reply, error) {
+	if _, err := s.findParent(c, hubType); err != nil {
+		return reply{}, err
+	}
+	ctx, cancel := c.writing()
+	defer cancel()
+	err := s.Settings.DeleteHub(ctx, c.params["name"], c.params["hub"])
+	if errors.Is(err, settings.ErrNotFound) {
+		return reply{status: 204}, nil
+	}
+	return reply{status: 200}, err
+}

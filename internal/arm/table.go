@@ -1,0 +1,78 @@
+package arm
+
+// table is every operation of the surface.
+func (s *server) table() []route {
+	const (
+		subscription = "/subscriptions/{subscription}"
+		group        = subscription + "/resourceGroups/{group}"
+		webPubSub    = "/providers/Microsoft.SignalRService/webPubSub"
+		location     = subscription + "/providers/Microsoft.SignalRService/locations/{location}"
+		r            = group + webPubSub + "/{name}"
+		identities   = "/providers/Microsoft.ManagedIdentity/userAssignedIdentities"
+		u            = group + identities + "/{name}"
+		graph        = "/v1.0"
+	)
+	wps, msi, res := webPubSubVersions, identityVersions, resourceVersions
+	return []route{
+		{"GET", "/providers/Microsoft.SignalRService/operations", wps, s.listWebPubSubOperations},
+		{"POST", location + "/checkNameAvailability", wps, s.checkName},
+		{"GET", location + "/usages", wps, s.listUsages},
+		{"GET", subscription + webPubSub, wps, s.listInstances},
+		{"GET", group + webPubSub, wps, s.listInstances},
+		{"GET", r, wps, s.getInstance},
+		{"PUT", r, wps, s.putInstance},
+		{"PATCH", r, wps, s.patchInstance},
+		{"DELETE", r, wps, s.deleteInstance},
+		{"POST", r + "/listKeys", wps, s.listKeys},
+		{"POST", r + "/regenerateKey", wps, s.regenerateKey},
+		{"POST", r + "/restart", wps, s.restartInstance},
+		{"GET", r + "/skus", wps, s.listSKUs},
+		{"GET", r + "/hubs", wps, s.listHubs},
+		{"GET", r + "/hubs/{hub}", wps, s.getHub},
+		{"PUT", r + "/hubs/{hub}", wps, s.putHub},
+		{"DELETE", r + "/hubs/{hub}", wps, s.deleteHub},
+		{"GET", r + "/trace", wps, s.getTrace}, // Tabard's own
+
+		{"GET", "/providers/Microsoft.ManagedIdentity/operations", msi, s.listIdentityOperations},
+		{"GET", r + "/providers/Microsoft.ManagedIdentity/identities/default", msi, s.getSystemIdentity},
+		{"GET", subscription + identities, msi, s.listUserIdentities},
+		{"GET", group + identities, msi, s.listUserIdentities},
+		{"GET", u, msi, s.getUserIdentity},
+		{"PUT", u, msi, s.putUserIdentity},
+		{"PATCH", u, msi, s.putUserIdentity},
+		{"DELETE", u, msi, s.deleteUserIdentity},
+
+		{"GET", "/tenants", res, s.listTenants},
+		{"GET", "/subscriptions", res, s.listSubscriptions},
+		{"GET", subscription, res, s.getSubscription},
+		{"GET", subscription + "/locations", res, s.listLocations},
+		{"GET", subscription + "/resources", res, s.listResources},
+		{"GET", subscription + "/resourceGroups", res, s.listGroups},
+		{"GET", group, res, s.getGroup},
+		{"HEAD", group, res, s.headGroup},
+		{"PUT", group, res, s.putGroup},
+		{"GET", group + "/resources", res, s.listResources},
+		{"GET", "/providers", res, s.listProviders},
+		{"GET", "/providers/{namespace}", res, s.getProvider},
+		{"GET", subscription + "/providers", res, s.listProviders},
+		{"GET", subscription + "/providers/{namespace}", res, s.getProvider},
+		{"POST", subscription + "/providers/{namespace}/register", res, s.getProvider},
+
+		{"GET", graph + "/applications", nil, s.listApplications},
+		{"POST", graph + "/applications", nil, s.createApplication},
+		{"GET", graph + "/applications/{id}", nil, s.getApplication},
+		{"PATCH", graph + "/applications/{id}", nil, s.patchApplication},
+		{"DELETE", graph + "/applications/{id}", nil, s.deleteApplication},
+		{"GET", graph + "/applications(appId='{appId}')", nil, s.getApplication},
+		{"PATCH", graph + "/applications(appId='{appId}')", nil, s.patchApplication},
+		{"DELETE", graph + "/applications(appId='{appId}')", nil, s.deleteApplication},
+		{"GET", graph + "/servicePrincipals", nil, s.listPrincipals},
+		{"POST", graph + "/servicePrincipals", nil, s.createPrincipal},
+		{"GET", graph + "/servicePrincipals/{id}", nil, s.getPrincipal},
+		{"PATCH", graph + "/servicePrincipals/{id}", nil, s.patchPrincipal},
+		{"DELETE", graph + "/servicePrincipals/{id}", nil, s.deletePrincipal},
+		{"GET", graph + "/servicePrincipals(appId='{appId}')", nil, s.getPrincipal},
+		{"PATCH", graph + "/servicePrincipals(appId='{appId}')", nil, s.patchPrincipal},
+		{"DELETE", graph + "/servicePrincipals(appId='{appId}')", nil, s.deletePrincipal},
+	}
+}

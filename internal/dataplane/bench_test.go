@@ -1,0 +1,95 @@
+package dataplane_test
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const publishPath = "/api/hubs/chat/groups/g/:send?api-version=2024-12-01"
+
+// BenchmarkPublish is the handler alone: a request in memory, a group without members.
+func BenchmarkPublish(b *testing.B) {
+	s := newService(b)
+	publish := s.publisher()
+	b.ReportAllocs()
+	for b.Loop() {
+		publish()
+	}
+}
+
+// BenchmarkPublishToOneMember adds a member on a real socket, which has read each message before the next is sent.
+func BenchmarkPublishToOneMember(b *testing.B) {
+	s := newService(b)
+	c := s.connect(who{groups: []string{"g"}})
+	publish := s.publisher()
+	buf := make([]byte, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		publish()
+		if _, err := c.net.Read(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPublishOverHTTP adds the HTTP server, on a kept connection.
+func BenchmarkPublishOverHTTP(b *testing.B) {
+	s := newService(b)
+	c := s.connect(who{groups: []string{"g"}})
+	host := strings.TrimPrefix(s.url, "http://")
+	conn, err := net.Dial("tcp", host)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	body := strings.Repeat("x", 128)
+	text := "POST " + publishPath + " HTTP/1.1\r\nHost: " + host + "\r\nAuthorization: Bearer " + sign(primaryKey, s.url+publishPath) +
+		"\r\nContent-Type: text/plain\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+	in, buf := bufio.NewReader(conn), make([]byte, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		io.WriteString(conn, text)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil || resp.StatusCode != 202 {
+			b.Fatal(resp, err)
+		}
+		if _, err := c.net.Read(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// publisher returns a function that publishes 128 bytes to group g, with what SDKs send.
+func (s *service) publisher() func() {
+	payload := bytes.Repeat([]byte("x"), 128)
+	body := bytes.NewReader(nil)
+	r := httptest.NewRequest("POST", s.url+publishPath, io.NopCloser(body))
+	r.ContentLength = int64(len(payload))
+	r.Header.Set("Authorization", "Bearer "+sign(primaryKey, s.url+publishPath))
+	r.Header.Set("Content-Type", "text/plain")
+	w := &discard{header: http.Header{}}
+	return func() {
+		body.Reset(payload)
+		clear(w.header)
+		s.handler.ServeHTTP(w, r)
+		if w.status != 202 {
+			s.t.Fatal(w.status)
+		}
+	}
+}
+
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Write(p []byte) (int, error) { return len(p), nil }

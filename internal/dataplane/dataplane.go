@@ -1,0 +1,141 @@
+// Package dataplane is the REST API that an application's servers call: publish, close, manage groups and
+// permissions, ask who is there, and get client access tokens.
+//
+// A server holds an unmodified SDK and expects exactly what Azure Web PubSub answers: the status alone decides
+// whether the SDK returns, retries or throws. So every status and body is made in one file (answer.go), the
+// operations are one table (operation.go) that a test compares with the published definition, and each operation is
+// a function from a request to an answer.
+//
+// A request is routed on its escaped path, since names may hold slashes; then it is authorized, then validated, and
+// only then is anything done: a refused request has changed nothing. Sends and closes are fire and forget, as in
+// the service.
+//
+// What it leaves to others: delivery (hub), tokens (access), expressions (filter). It keeps no state.
+package dataplane
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"tabard/internal/access"
+	"tabard/internal/hub"
+	"tabard/internal/settings"
+	"tabard/internal/trace"
+)
+
+// Options of [New].
+type Options struct {
+	// Instance finds the instance that a request is for; nil: there is none at this address.
+	Instance func(*http.Request) *settings.Instance
+	Hubs     *hub.Registry
+	Access   *access.Verifier
+	Trace    *trace.Recorder // gets the requests that were refused; may be nil
+	// Origin is the scheme and host under which the caller reached the service, such as "https://example.com". Links
+	// to further pages and the audience of generated tokens begin with it. Default: the request's own.
+	Origin func(*http.Request) string
+	Log    *slog.Logger // default: discarded
+}
+
+type handler struct{ opt Options }
+
+// New returns the handler for all paths under /api.
+func New(opt Options) http.Handler {
+	if opt.Origin == nil {
+		opt.Origin = func(r *http.Request) string {
+			if r.TLS != nil {
+				return "https://" + r.Host
+			}
+			return "http://" + r.Host
+		}
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	return &handler{opt}
+}
+
+// A call is one request on its way to an answer. Handlers read it and hand back what to say.
+type call struct {
+	*handler
+	r        *http.Request
+	instance *settings.Instance
+	op       *operation
+
+	// The names in the path, unescaped; empty where the operation has none.
+	hubName, group, user, connection, permission string
+
+	hub *hub.Hub // nil while nobody was ever connected: it serves as an empty one
+}
+
+// ServeHTTP answers one request.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{handler: h, r: r}
+	c.answer().write(w, r)
+}
+
+// answer routes, authorizes, validates and does.
+func (c *call) answer() answer {
+	route := c.route()
+	if route == nil {
+		return noSuchPath()
+	}
+	c.op = route.operation(c.r.Method)
+	if c.op == nil {
+		return methodNotAllowed(route.allow)
+	}
+	if c.op.public { // is the process alive? Nobody's secret, and nobody's instance
+		if refused := c.checkVersion(); refused != nil {
+			return *refused
+		}
+		return c.op.serve(c)
+	}
+	if c.instance = c.opt.Instance(c.r); c.instance == nil {
+		return noSuchInstance()
+	}
+	if err := c.authorize(); err != nil {
+		return c.refuse(err)
+	}
+	if refused := c.validate(); refused != nil {
+		return *refused
+	}
+	c.hub = c.opt.Hubs.Lookup(c.instance.Name, c.hubName)
+	return c.op.serve(c)
+}
+
+// authorize decides whether the caller may do c.op. An access key may do everything; c.op.action is what a role
+// has to grant to a principal of the directory.
+func (c *call) authorize() error { return c.opt.Access.Server(c.instance, c.r) }
+
+// refuse answers a caller that authorize turned away, and leaves a record of why.
+func (c *call) refuse(err error) answer {
+	var why *access.Refusal
+	if !errors.As(err, &why) {
+		c.opt.Log.Error("authorization failed", "operation", c.op.id, "err", err)
+		return internalError()
+	}
+	c.opt.Trace.Record(trace.Record{
+		Kind: trace.Request, Instance: c.instance.Name, Hub: c.hubName, Connection: c.connection, User: c.user,
+		Event: c.op.id, Status: why.Status, Code: why.Code, Detail: why.Message,
+	})
+	return denied(why.Status, why.Message)
+}
+
+// validate checks what every operation has in common: the version and the names in the path.
+func (c *call) validate() *answer {
+	if refused := c.checkVersion(); refused != nil {
+		return refused
+	}
+	names := c.op.names
+	switch {
+	case !settings.ValidHubName(c.hubName):
+		return refusal(badRequest("Invalid hub name."))
+	case names&hasGroup != 0 && !hub.ValidGroup(c.group):
+		return refusal(badRequest("Invalid group name."))
+	case names&hasUser != 0 && !validName(c.user):
+		return refusal(badRequest("Invalid user ID."))
+	case names&hasConnection != 0 && !validName(c.connection):
+		return refusal(badRequest("Invalid connection ID."))
+	}
+	return nil
+}
