@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -117,5 +118,8 @@ func TestADocumentIsReadAsItWasWrittenAlsoAfterReopening(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(writerDir); dir != "" {
+		write(dir)
+	}
 	goleak.VerifyTestMain(m)
 }

@@ -1,0 +1,83 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"tabard/internal/fabric"
+)
+
+// writerDir tells a copy of the test binary to be the writer of TestKill9LosesNothingThatWasAcknowledged.
+const writerDir = "TABARD_TEST_WRITER_DIR"
+
+// write puts documents for ever and prints each key once its write was acknowledged.
+func write(dir string) {
+	ctx := context.Background()
+	fail := func(err error) {
+		if err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
+	}
+	f, err := fabric.Open(ctx, fabric.Options{DataDir: dir})
+	fail(err)
+	s, err := Open(ctx, f, MasterKeyFile(dir+"/master.key"), nil)
+	fail(err)
+	c, err := OpenCollection[note](ctx, s, "notes", v1)
+	fail(err)
+	start := len(c.All())
+	for i := start; ; i++ {
+		key := fmt.Sprint("k", i)
+		_, err := c.Create(ctx, key, note{Text: strings.Repeat("x", i%5000), N: i})
+		fail(err)
+		fmt.Println(key)
+	}
+}
+
+func TestKill9LosesNothingThatWasAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	acknowledged := map[string]bool{}
+	for round, stopAfter := range []int{1, 40, 150} {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), writerDir+"="+dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for n := 0; n < stopAfter && lines.Scan(); n++ {
+			if strings.HasPrefix(lines.Text(), "error:") {
+				t.Fatal(lines.Text())
+			}
+			acknowledged[lines.Text()] = true
+		}
+		_ = cmd.Process.Kill() // in the middle of a later write
+		for lines.Scan() {     // acknowledged before the kill, read after it
+			acknowledged[lines.Text()] = true
+		}
+		_ = cmd.Wait()
+		if len(acknowledged) == 0 {
+			t.Fatal("the writer never wrote")
+		}
+
+		s, stop := open(t, dir)
+		all := notes(t, s).All()
+		for key := range acknowledged {
+			item, ok := all[key]
+			if !ok {
+				t.Errorf("round %d: %s was acknowledged and is gone", round, key)
+			} else if fmt.Sprint("k", item.Value.N) != key || len(item.Value.Text) != item.Value.N%5000 {
+				t.Errorf("round %d: %s holds half a document", round, key)
+			}
+		}
+		stop()
+	}
+}
