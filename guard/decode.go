@@ -103,6 +103,7 @@ type parsedToken struct {
 	signing   string // what the signature covers: first and second part with the dot
 	signature []byte
 	claims    *Claims
+	head      *header // once it has been read and found good
 }
 
 func tooLarge(token string) *Error {
@@ -201,6 +202,26 @@ func parseHeader(text string) (*header, *Error) {
 			return nil, malformed("the token's header: %s is not a string", m.name)
 		}
 	}
+	return h, nil
+}
+
+// checkedHeader reads and judges the token's header, once.
+func (t *parsedToken) checkedHeader() (*header, *Error) {
+	if t.head != nil {
+		return t.head, nil
+	}
+	text, err := decodeSegment("header", t.header64)
+	if err != nil {
+		return nil, err
+	}
+	h, err := parseHeader(text)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	t.head = h
 	return h, nil
 }
 

@@ -51,8 +51,8 @@ type issuer struct {
 
 	mu       sync.Mutex
 	flight   *flight // a fetch under way, or nil
-	failures int
-	retry    time.Time // no sooner, after a failure
+	failures int     // in a row
+	failed   time.Time
 	demanded time.Time // last fetch caused by an unknown key id
 	lastErr  *Error
 }
@@ -206,7 +206,7 @@ func (is *issuer) current(ctx context.Context) (*keySet, *Error) {
 	set := is.set.Load()
 	age := time.Duration(0)
 	if set != nil {
-		if age = is.now().Sub(set.fetched); age < is.timing.refresh {
+		if age = elapsed(is.now(), set.fetched); age < is.timing.refresh {
 			return set, nil
 		}
 	}
@@ -251,11 +251,11 @@ func (is *issuer) start(onDemand bool) (*flight, *Error) {
 	}
 	now := is.now()
 	if onDemand {
-		if !is.demanded.IsZero() && now.Sub(is.demanded) < is.timing.demand {
+		if !is.demanded.IsZero() && elapsed(now, is.demanded) < is.timing.demand {
 			return nil, is.lastErr
 		}
 		is.demanded = now
-	} else if now.Before(is.retry) {
+	} else if is.failures > 0 && elapsed(now, is.failed) < backOff(is.failures) {
 		return nil, is.lastErr
 	}
 	if is.ctx.Err() != nil {
@@ -278,14 +278,24 @@ func (is *issuer) fly(f *flight) {
 	is.mu.Lock()
 	defer is.mu.Unlock()
 	if is.flight, is.lastErr = nil, err; err == nil {
-		is.failures, is.retry = 0, time.Time{}
+		is.failures = 0
 	} else {
-		is.retry = is.now().Add(min(time.Second<<min(is.failures, 6), time.Minute))
 		is.failures++
+		is.failed = is.now()
 	}
 	f.err = err
 	close(f.done)
 }
+
+// backOff is the pause after a number of failures in a row.
+func backOff(failures int) time.Duration {
+	return min(time.Second<<min(failures-1, 6), time.Minute)
+}
+
+// elapsed is the time between two moments. A clock that was set back, which only
+// a clock without a monotonic reading shows, must not stop fetches until it has
+// caught up: the distance counts, not the direction.
+func elapsed(now, then time.Time) time.Duration { return now.Sub(then).Abs() }
 
 // wait returns the outcome of a fetch, or a refusal if ctx ends first.
 func (f *flight) wait(ctx context.Context) *Error {

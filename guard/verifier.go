@@ -211,8 +211,8 @@ func lowerSet(list []string) map[string]bool {
 func (v *Verifier) Close() {
 	v.cancel()
 	for _, is := range v.issuers {
-		is.mu.Lock() // a fetch that is just being started is counted when this is free
-		is.mu.Unlock()
+		is.mu.Lock()   // a fetch that is just being started is counted when this is free
+		is.mu.Unlock() //lint:ignore SA2001 taking the lock is the waiting
 	}
 	v.flights.Wait()
 	v.client.CloseIdleConnections()
@@ -351,17 +351,9 @@ func (v *Verifier) judgeBy(ctx context.Context, is *issuer, t *parsedToken, rec 
 
 // signedBy finds the key and verifies the signature.
 func (v *Verifier) signedBy(ctx context.Context, is *issuer, t *parsedToken, rec *record) (*keySet, *signingKey, *Error) {
-	h := &header{}
-	set := is.set.Load()
-	if set == nil || set.vettedKey(t.header64) == nil {
-		text, err := decodeSegment("header", t.header64)
-		if err != nil {
-			return nil, nil, err
-		}
-		if h, err = parseHeader(text); err != nil {
-			return nil, nil, err
-		}
-		if err := h.check(); err != nil {
+	// A bad header is refused before anything is fetched for it.
+	if set := is.set.Load(); set == nil || set.vettedKey(t.header64) == nil {
+		if _, err := t.checkedHeader(); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -370,13 +362,10 @@ func (v *Verifier) signedBy(ctx context.Context, is *issuer, t *parsedToken, rec
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := set.verifySignature(t, h)
-	if key == nil && err == nil {
+	key, err := set.verifySignature(t)
+	if err != nil && err.Code == reason.UnknownKey {
 		set = is.newer(ctx, set)
-		key, err = set.verifySignature(t, h)
-	}
-	if key == nil && err == nil {
-		return nil, nil, refusal(stageKey, reason.UnknownKey, "the token is signed with the key "+show(h.kid)+", which "+is.base.String()+" does not publish")
+		key, err = set.verifySignature(t)
 	}
 	if err != nil {
 		return nil, nil, err
