@@ -291,7 +291,9 @@ var appendixMore = []appendixRow{
 	{48, "redirects are not followed", func(t *testing.T) {
 		_, other := oneHandler(t, nil)
 		w, h := oneHandler(t, nil)
-		h.answer = func(w http.ResponseWriter, r *http.Request, _ string) { http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect) }
+		h.answer = func(w http.ResponseWriter, r *http.Request, _ string) {
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		}
 		w.hub("chat", with(h.URL, "api://x"))
 		w.failed(second(w.send(w.session(), "hi")), reason.HandlerRedirect)
 		_, err := w.session().Connect(t.Context(), ConnectRequest{})
