@@ -196,6 +196,7 @@ func (s *Server) build() error {
 	s.access = access.New(access.Options{Endpoints: s.origins.endpoints})
 	s.settings.OnChange(s.settingsChanged)
 	s.directory.OnChange(s.directoryChanged)
+	s.tokens.OnRevoke(s.identity.FlushAll) // what a revoked key signed is worth nothing
 	return nil
 }
 

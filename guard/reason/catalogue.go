@@ -67,6 +67,8 @@ const (
 
 // Events on their way to a handler.
 const (
+	ClientGone              Code = "client_gone"
+	Overloaded              Code = "overloaded"
 	Delivered               Code = "delivered"
 	NoHandler               Code = "no_handler"
 	TemplateInvalid         Code = "template_invalid"
@@ -204,6 +206,10 @@ var catalogue = []Reason{
 		"add the origin to the allowed origins of the instance"},
 
 	// Events on their way to a handler.
+	{ClientGone, "the client left, or its request was given up, before the handler answered",
+		"make the handler answer sooner, or hand long work over and answer at once; a client that was closed on purpose needs nothing"},
+	{Overloaded, "a notification was dropped, because too many wait already or because the service is stopping",
+		"find out why the hub's handler is slow to take connected and disconnected events, or give it more room"},
 	{Delivered, "the event was delivered, the handler accepted it",
 		"nothing to do"},
 	{NoHandler, "no event handler of the hub takes this event",

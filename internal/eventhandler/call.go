@@ -153,8 +153,8 @@ func (d *Dispatcher) interrupted(ctx context.Context) *fault {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return &fault{code: reason.Timeout, err: ctx.Err()}
 	case d.ctx.Err() != nil:
-		return &fault{code: Overloaded, err: ErrClosed}
+		return &fault{code: reason.Overloaded, err: ErrClosed}
 	default:
-		return &fault{code: ClientGone, err: ctx.Err()}
+		return &fault{code: reason.ClientGone, err: ctx.Err()}
 	}
 }

@@ -6,14 +6,6 @@ import (
 	"tabard/guard/reason"
 )
 
-// Reasons that arise here and nowhere else.
-const (
-	// ClientGone: the client left, or its request was given up, before the handler answered.
-	ClientGone reason.Code = "client_gone"
-	// Overloaded: a notification was dropped because too many wait already, or because the service is stopping.
-	Overloaded reason.Code = "overloaded"
-)
-
 // A DeliveryError reports that an event handler did not take an event, or that its answer is of no use. Its text
 // holds no secret: neither token nor resolved URL nor the handler's body.
 type DeliveryError struct {

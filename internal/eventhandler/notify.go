@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"tabard/guard/reason"
 	"tabard/internal/settings"
 	"tabard/internal/trace"
 )
@@ -174,6 +175,6 @@ func (s *Session) dropped(n note, why string) {
 	s.d.log.Warn("notification dropped", "instance", s.instance, "hub", s.hub, "connection", s.id, "event", n.ev.name, "why", why)
 	s.d.opt.Trace.Record(trace.Record{
 		Time: time.Now(), Kind: trace.Delivery, Instance: n.in.Name, Hub: s.hub, Connection: s.id, User: s.user(), Event: n.ev.name,
-		EventID: n.ev.idText(), Template: n.h.Template().Redacted(), Code: Overloaded, Detail: why,
+		EventID: n.ev.idText(), Template: n.h.Template().Redacted(), Code: reason.Overloaded, Detail: why,
 	})
 }

@@ -309,7 +309,7 @@ func TestAfterCloseNoHandlerIsAskedAnyMore(t *testing.T) {
 		if err := w.d.Close(w.t.Context()); err != nil {
 			w.t.Fatal(err)
 		}
-		w.failed(second(w.send(w.session(), "hi")), Overloaded)
+		w.failed(second(w.send(w.session(), "hi")), reason.Overloaded)
 		if n := m.dials.Load(); n != 0 {
 			w.t.Errorf("%d connections", n)
 		}
@@ -362,7 +362,7 @@ func TestAClientThatLeavesEndsItsRequest(t *testing.T) {
 		ctx, leave := context.WithCancel(w.t.Context())
 		go func() { time.Sleep(time.Second); leave() }()
 		begin := time.Now()
-		w.failed(second(w.session().User(ctx, UserEvent{Name: "a"})), ClientGone)
+		w.failed(second(w.session().User(ctx, UserEvent{Name: "a"})), reason.ClientGone)
 		<-ended
 		if took := time.Since(begin); took != time.Second {
 			w.t.Errorf("after %v", took)
@@ -390,7 +390,7 @@ func TestThePauseBeforeARepetitionEndsWithTheClientOrTheBudget(t *testing.T) {
 		if !s.begin(w.t.Context()) {
 			w.t.Fatal("a fresh session is busy")
 		}
-		w.failed(second(s.User(ctx, UserEvent{Name: "waits for its turn"})), ClientGone)
+		w.failed(second(s.User(ctx, UserEvent{Name: "waits for its turn"})), reason.ClientGone)
 		s.end()
 	})
 }
@@ -471,7 +471,7 @@ func TestNotificationsBeyondTheBoundAreDroppedAndSaidSo(t *testing.T) {
 		for range 5 {
 			w.session().Connected()
 		}
-		if n := len(w.trace.Records(trace.Filter{Instance: "default", Code: Overloaded})); n != 2 {
+		if n := len(w.trace.Records(trace.Filter{Instance: "default", Code: reason.Overloaded})); n != 2 {
 			w.t.Errorf("%d records of dropped notifications, want 2", n)
 		}
 		if err := w.d.Close(w.t.Context()); err != nil || len(h.calls("POST")) != 3 {
@@ -491,11 +491,11 @@ func TestCloseFinishesWithinItsDeadline(t *testing.T) {
 		if err := w.d.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != 5*time.Second {
 			w.t.Errorf("closed after %v: %v", time.Since(begin), err)
 		}
-		if rec := w.record(trace.Delivery); rec.Code != Overloaded {
+		if rec := w.record(trace.Delivery); rec.Code != reason.Overloaded {
 			w.t.Errorf("the cancelled notification: %+v", rec)
 		}
 		w.session().Connected() // dropped, and said so
-		if n := len(w.trace.Records(trace.Filter{Instance: "default", Code: Overloaded})); n != 2 {
+		if n := len(w.trace.Records(trace.Filter{Instance: "default", Code: reason.Overloaded})); n != 2 {
 			w.t.Errorf("%d records", n)
 		}
 	})

@@ -101,7 +101,7 @@ func (d *Dispatcher) consult(ctx context.Context, c *check, anew bool, in *setti
 	}
 	if c.flight == nil && !d.begin(c, in, h, hub, t) {
 		c.mu.Unlock()
-		return &fault{code: Overloaded, err: ErrClosed}
+		return &fault{code: reason.Overloaded, err: ErrClosed}
 	}
 	fl := c.flight
 	c.mu.Unlock()
