@@ -249,6 +249,9 @@ func bearer(r *http.Request) (string, *Error) {
 	if len(token) > MaxTokenSize {
 		return "", tooLarge(token)
 	}
+	if strings.ContainsAny(token, " ,") {
+		return "", malformed("the Authorization header holds more than one token")
+	}
 	return token, nil
 }
 

@@ -228,6 +228,12 @@ func (is *issuer) current(ctx context.Context) (*keySet, *Error) {
 	return nil, err
 }
 
+// fresh reports whether the keys are young enough to leave them alone.
+func (is *issuer) fresh(now time.Time) bool {
+	set := is.set.Load()
+	return set != nil && elapsed(now, set.fetched) < is.timing.refresh
+}
+
 // newer is asked for an unknown key id. It returns keys that were fetched after
 // set, or set itself if the limit of such fetches forbids another look.
 func (is *issuer) newer(ctx context.Context, set *keySet) *keySet {

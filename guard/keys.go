@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -194,7 +195,7 @@ func (set *keySet) vet(header64 string, k *signingKey) {
 	if old != nil && len(*old) < maxVettedHeaders {
 		next = maps.Clone(*old)
 	}
-	next[header64] = k
+	next[strings.Clone(header64)] = k // a part of the token's string would keep its signature alive
 	set.vetted.CompareAndSwap(old, &next)
 }
 
