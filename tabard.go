@@ -170,8 +170,9 @@ func (s *Server) openTLS() error {
 	if err != nil {
 		return fmt.Errorf("open the local certificate authority: %w", err)
 	}
-	s.tls, s.caFile = ca.TLSConfig(), ca.CertFile()
-	return nil
+	s.tls = ca.TLSConfig()
+	s.caFile, err = filepath.Abs(ca.CertFile()) // those who read the ready object may be elsewhere
+	return err
 }
 
 // build makes the parts that serve, from the state that is open.

@@ -130,7 +130,8 @@ func TestWithTLSOnlyNothingAnswersInPlain(t *testing.T) {
 func TestTheReadyFileIsPrivateAndTrue(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "ready")
-	r := start(t, tabard.Config{Data: filepath.Join(dir, "data"), ReadyFile: file}, nil)
+	t.Chdir(dir)
+	r := start(t, tabard.Config{Data: "data", ReadyFile: file}, nil)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -143,6 +144,9 @@ func TestTheReadyFileIsPrivateAndTrue(t *testing.T) {
 		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v; want mode 0600", name, info.Mode(), err)
 		}
+	}
+	if !filepath.IsAbs(got.CAFile) {
+		t.Errorf("caFile %s depends on the reader's directory", got.CAFile)
 	}
 	if !strings.Contains(got.ConnectionString, "Endpoint="+got.Endpoint+";AccessKey=") {
 		t.Errorf("connection string %q", got.ConnectionString)
