@@ -38,8 +38,6 @@ type Options struct {
 
 	// Restart ends the client connections of an instance so that they come back. nil: there are none.
 	Restart func(context.Context, *settings.Instance) error
-	// OnDelete is called after an instance is gone, to end its connections.
-	OnDelete func(*settings.Instance)
 
 	// Done ends live traces when it is closed, so that a shutdown need not wait for their readers. nil: never.
 	Done <-chan struct{}

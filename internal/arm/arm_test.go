@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -42,7 +43,6 @@ type plane struct {
 	directory *directory.Directory
 	trace     *trace.Recorder
 	handler   *server
-	deleted   []string
 	restarted []string
 	log       bytes.Buffer
 }
@@ -83,8 +83,7 @@ func start(t *testing.T, edit ...func(*Options)) *plane {
 			p.restarted = append(p.restarted, in.Name)
 			return nil
 		},
-		OnDelete: func(in *settings.Instance) { p.deleted = append(p.deleted, in.Name) },
-		Log:      slog.New(slog.NewTextHandler(&p.log, nil)),
+		Log: slog.New(slog.NewTextHandler(&p.log, nil)),
 	}
 	for _, e := range edit {
 		e(&opt)
@@ -107,7 +106,9 @@ type answer struct {
 
 func (p *plane) do(method, path, body string, headers ...string) *answer {
 	p.t.Helper()
-	r, err := http.NewRequest(method, p.url+path, strings.NewReader(body))
+	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second) // an answer that does not end fails the test
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, p.url+path, strings.NewReader(body))
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -130,6 +130,18 @@ func (d *reader) fault(at, format string, args ...any) {
 	d.faults = append(d.faults, settings.Fault{Field: at, Problem: fmt.Sprintf(format, args...)})
 }
 
+// addNew adds faults of fields that have none yet, neither themselves nor around them.
+func (d *reader) addNew(more settings.Faults) {
+	known := d.faults
+	for _, f := range more {
+		if !slices.ContainsFunc(known, func(k settings.Fault) bool {
+			return f.Field == k.Field || strings.HasPrefix(f.Field, k.Field+".") || strings.HasPrefix(f.Field, k.Field+"[")
+		}) {
+			d.faults = append(d.faults, f)
+		}
+	}
+}
+
 // err is the answer to the faults so far, nil if there are none.
 func (d *reader) err() error {
 	if len(d.faults) == 0 {

@@ -11,7 +11,8 @@
 // Every request is authorised first, whatever its path. Nothing here polls or runs in the background: a write is done
 // when it is answered, and its context does not end when the client goes away, so that no half of it is left behind.
 //
-// What it leaves to others: what instances and hubs may look like (settings), the tenant's objects (directory), who
+// What it leaves to others: what happens to connections and caches when settings change (whoever listens to settings
+// and directory), what instances and hubs may look like (settings), the tenant's objects (directory), who
 // may call (the authorize function), listeners and TLS (root package). The handler has no state of its own but the
 // number of trace followers; they end when Options.Done is closed.
 package arm

@@ -19,7 +19,8 @@ type hubBody struct {
 	inert      map[string]json.RawMessage
 }
 
-func decodeHub(raw json.RawMessage) (*hubBody, error) {
+// decodeHub decodes the document for a hub of that name and reports every fault of it at once.
+func decodeHub(name string, raw json.RawMessage) (*hubBody, error) {
 	var d reader
 	doc := d.object("", raw, "properties")
 	if len(d.faults) == 0 && absent(doc["properties"]) {
@@ -51,6 +52,9 @@ func decodeHub(raw json.RawMessage) (*hubBody, error) {
 		delete(p, name)
 	}
 	b.inert = p
+	candidate := settings.Hub{Name: name}
+	b.apply(&candidate)
+	d.addNew(candidate.Validate())
 	return b, d.err()
 }
 
@@ -60,7 +64,7 @@ func decodeHandler(d *reader, at string, raw json.RawMessage) *settings.EventHan
 	names := []string{"urlTemplate", "userEventPattern", "systemEvents", "auth"}
 	if absent(raw) {
 		d.fault(at, "is null")
-		return nil
+		return &settings.EventHandler{}
 	}
 	o := d.object(at, raw, append(names, "groupPresenceEvents")...)
 	if _, ok := o["groupPresenceEvents"]; ok {
@@ -84,12 +88,11 @@ func decodeHandler(d *reader, at string, raw json.RawMessage) *settings.EventHan
 	return e
 }
 
-func (b *hubBody) apply(h *settings.Hub) error {
+func (b *hubBody) apply(h *settings.Hub) {
 	h.EventHandlers, h.AnonymousConnectPolicy, h.KeepAliveSeconds, h.Inert = b.handlers, b.policy, b.keepAlive, b.inert
 	if b.extensions != nil { // unknown to Azure's clients, so a PUT without it keeps it
 		h.Extensions = *b.extensions
 	}
-	return nil
 }
 
 // hub is the document of a hub's settings. The policy and the interval are always there: clients read them unchecked.
@@ -154,7 +157,7 @@ func (s *server) putHub(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	body, err := decodeHub(raw)
+	body, err := decodeHub(c.params["hub"], raw)
 	if err != nil {
 		return reply{}, err
 	}
@@ -163,7 +166,10 @@ func (s *server) putHub(c *call) (reply, error) {
 	}
 	ctx, cancel := c.writing()
 	defer cancel()
-	h, changed, err := s.Settings.UpdateHub(ctx, c.params["name"], c.params["hub"], body.apply)
+	h, changed, err := s.Settings.UpdateHub(ctx, c.params["name"], c.params["hub"], func(h *settings.Hub) error {
+		body.apply(h)
+		return nil
+	})
 	if errors.Is(err, settings.ErrNotFound) {
 		return reply{}, parentNotFound(hubType, c.params["name"])
 	}

@@ -67,6 +67,8 @@ func TestABadHubIsRefusedWithEveryFaultAndChangesNothing(t *testing.T) {
 			[]string{"properties.anonymousConnectPolicy", "properties.eventHandlers", "properties.webSocketKeepAliveIntervalInSeconds", "properties.tabard", "properties.eventListeners"}},
 		{"a misspelt name in a handler", "chat", `{"properties":{"eventHandlers":[{"urlTemplate":"http://h.example/"},{"urlTemplate":"http://h.example/","userEventPatern":"*","auth":{"kind":"ManagedIdentity","managedIdentity":{"audience":"x"}}}]}}`,
 			[]string{"properties.eventHandlers[1].userEventPatern", "properties.eventHandlers[1].auth.kind", "properties.eventHandlers[1].auth.managedIdentity.audience"}},
+		{"faults of form, of value and of the name together", "1chat", `{"properties":{"eventHandlers":[{"urlTemplate":"http://{hub}.example/","audience":"x"},{"urlTemplate":1}],"anonymousConnectPolicy":"perhaps"}}`,
+			[]string{"properties.eventHandlers[0].audience", "properties.eventHandlers[1].urlTemplate", "name", "properties.anonymousConnectPolicy", "properties.eventHandlers[0].urlTemplate"}},
 		{"group presence, which does not exist here", "chat", `{"properties":{"eventHandlers":[{"urlTemplate":"http://h.example/","groupPresenceEvents":{"eventNames":["joined"]}}]}}`,
 			[]string{"properties.eventHandlers[0].groupPresenceEvents"}},
 		{"a null handler and a null event", "chat", `{"properties":{"eventHandlers":[null,{"urlTemplate":"http://h.example/","systemEvents":[null]}]}}`,

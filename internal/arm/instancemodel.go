@@ -62,23 +62,24 @@ type instanceBody struct {
 	inert          map[string]json.RawMessage
 }
 
-// instanceBody decodes a whole document. Every fault that can be seen without the rest of the service is reported
-// at once; what identity says is judged by parseIdentity.
-func (s *server) instanceBody(raw json.RawMessage) (*instanceBody, error) {
-	var d reader
+// instanceBody decodes a whole document. Faults of form are reported all at once, before what parseIdentity thinks of
+// a well-formed identity.
+func (d *reader) instanceBody(raw json.RawMessage) (*instanceBody, error) {
 	doc := d.object("", raw, "location", "kind", "tags", "sku", "identity", "properties")
 	b := &instanceBody{
 		location: d.text("location", doc["location"]),
 		kind:     d.text("kind", doc["kind"]),
 		tags:     d.textMap("tags", doc["tags"]),
-		sku:      decodeSKU(&d, doc["sku"]),
+		sku:      decodeSKU(d, doc["sku"]),
 	}
 	for _, kind := range []string{"WebPubSub", "SocketIO"} {
 		if strings.EqualFold(b.kind, kind) {
 			b.kind = kind
 		}
 	}
-	if len(b.location) > 90 {
+	if absent(doc["location"]) {
+		d.fault("location", "is required")
+	} else if len(b.location) > 90 {
 		d.fault("location", "is longer than 90 characters")
 	}
 	p := d.object("properties", doc["properties"], propertyNames...)
@@ -98,13 +99,13 @@ func (s *server) instanceBody(raw json.RawMessage) (*instanceBody, error) {
 		delete(p, name)
 	}
 	for _, known := range inertProperties {
-		known.check(&d, p)
+		known.check(d, p)
 	}
 	b.inert = p
 	if absent(doc["identity"]) {
 		return b, d.err()
 	}
-	choice, err := parseIdentity(&d, doc["identity"])
+	choice, err := parseIdentity(d, doc["identity"])
 	if err == nil || len(d.faults) > 0 {
 		err = d.err()
 	}
@@ -139,9 +140,7 @@ func (k *inertProperty) check(d *reader, p object) {
 // apply brings the document into an instance, all but its identity.
 func (b *instanceBody) apply(d *reader, in *settings.Instance) {
 	switch {
-	case b.location == "":
-		d.fault("location", "is required")
-	case in.Location == "":
+	case in.Created.IsZero():
 		in.Location = b.location
 	case plainLocation(b.location) != plainLocation(in.Location):
 		d.fault("location", "cannot be changed from %q to %q", in.Location, b.location)

@@ -79,7 +79,11 @@ func (s *server) putInstance(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	body, err := s.instanceBody(raw)
+	var d reader
+	if !settings.ValidInstanceName(c.params["name"]) {
+		d.fault("name", nameRule)
+	}
+	body, err := d.instanceBody(raw)
 	if err != nil {
 		return reply{}, err
 	}
@@ -115,11 +119,9 @@ func (s *server) createInstance(c *call, body *instanceBody) (*settings.Instance
 	return s.withIdentity(ctx, body.identity, func(assign func(*settings.Instance) error) (*settings.Instance, error) {
 		in := settings.Instance{Name: c.params["name"], SubscriptionID: c.params["subscription"], ResourceGroup: c.params["group"]}
 		var d reader
-		if !settings.ValidInstanceName(in.Name) {
-			d.fault("name", nameRule)
-		}
-		if body.apply(&d, &in); len(d.faults) > 0 {
-			return nil, d.faults
+		body.apply(&d, &in)
+		if err := d.err(); err != nil {
+			return nil, err
 		}
 		if err := assign(&in); err != nil {
 			return nil, err
@@ -171,7 +173,8 @@ func (s *server) patchInstance(c *call) (reply, error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.instanceBody(doc)
+		var d reader
+		return d.instanceBody(doc)
 	}
 	body, err := parse(current)
 	if err != nil {
@@ -212,10 +215,6 @@ func (s *server) deleteInstance(c *call) (reply, error) {
 	if in.Identity.Type == settings.IdentitySystemAssigned {
 		s.dropPrincipal(ctx, in.Identity.PrincipalID)
 	}
-	if s.OnDelete != nil {
-		s.OnDelete(in)
-	}
-	s.Trace.Forget(in.Name)
 	return reply{status: 200}, nil
 }
 

@@ -145,6 +145,13 @@ func (id *Identity) check(f *Faults) {
 	}
 }
 
+// Validate lists everything that is wrong with a hub's settings taken by themselves; h itself is not changed.
+func (h *Hub) Validate() Faults {
+	var f Faults
+	h.clone().compile(&f)
+	return f
+}
+
 func (h *Hub) compile(f *Faults) {
 	if !ValidHubName(h.Name) {
 		f.add("name", "%q is not a hub name: a letter, then up to 127 letters, digits and _`,.[]", h.Name)
