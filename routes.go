@@ -65,25 +65,28 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 		Done: stopping,
 		Log:  s.log,
 	})
-	mux := http.NewServeMux()
 	ok := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
-	mux.HandleFunc("GET /healthz", ok)
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-s.ready:
+	// No http.ServeMux here either: SDKs send paths with "//" in front, which it would redirect.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method + " " + r.URL.EscapedPath() {
+		case "GET /healthz", "HEAD /healthz":
 			ok(w, r)
+		case "GET /readyz", "HEAD /readyz":
+			select {
+			case <-s.ready:
+				ok(w, r)
+			default:
+				writeError(w, http.StatusServiceUnavailable, "NotReady", "the service is starting")
+			}
+		case "POST /tabard/v1/adminToken/rotate":
+			if err := s.admin.authorize(r); err != nil {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="tabard admin"`)
+				writeError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error())
+				return
+			}
+			s.rotateAdminToken(w, r)
 		default:
-			writeError(w, http.StatusServiceUnavailable, "NotReady", "the service is starting")
+			control.ServeHTTP(w, r)
 		}
 	})
-	mux.HandleFunc("POST /tabard/v1/adminToken/rotate", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.admin.authorize(r); err != nil {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="tabard admin"`)
-			writeError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error())
-			return
-		}
-		s.rotateAdminToken(w, r)
-	})
-	mux.Handle("/", control)
-	return mux
 }

@@ -169,8 +169,10 @@ func TestTheAdminAddressIsClosedWithoutTheToken(t *testing.T) {
 	if status, _ := r.call(t, http.MethodPost, r.AdminURL+"/tabard/v1/adminToken/rotate", "", ""); status != http.StatusUnauthorized {
 		t.Errorf("rotate without a token: %d", status)
 	}
-	if status, _ := r.call(t, http.MethodGet, r.AdminURL+"/subscriptions?api-version=2022-12-01", r.AdminToken, ""); status != http.StatusOK {
-		t.Errorf("with the token: %d", status)
+	for _, path := range []string{"/subscriptions", "//subscriptions"} { // the Go SDK doubles the first slash of a scope
+		if status, _ := r.call(t, http.MethodGet, r.AdminURL+path+"?api-version=2022-12-01", r.AdminToken, ""); status != http.StatusOK {
+			t.Errorf("%s with the token: %d", path, status)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ type cli struct {
 
 	Connect connectCmd `cmd:"" group:"talk" help:"Be a client: send lines from stdin, print what arrives."`
 	Send    sendCmd    `cmd:"" group:"talk" help:"Be a server: publish a message over REST."`
+	Bench   benchCmd   `cmd:"" group:"talk" help:"Load an endpoint and say what it cost."`
 
 	Instance struct {
 		List   instanceListCmd   `cmd:"" help:"List the instances."`

@@ -152,7 +152,8 @@ type build struct {
 	Go       string `json:"go"`
 }
 
-func (c *versionCmd) Run(s *stdio) error {
+// ownBuild reads what the linker recorded.
+func ownBuild() build {
 	b := build{Version: "unknown"}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		b.Version, b.Go = info.Main.Version, info.GoVersion
@@ -165,14 +166,22 @@ func (c *versionCmd) Run(s *stdio) error {
 			}
 		}
 	}
-	return s.print(c.JSON, b, func(w io.Writer) {
-		line := "tabard " + b.Version
-		if b.Commit != "" {
-			line += " commit " + b.Commit
-		}
-		if b.Modified {
-			line += " modified"
-		}
-		row(w, line+" "+b.Go)
-	})
+	return b
+}
+
+// String is one line for people.
+func (b build) String() string {
+	line := "tabard " + b.Version
+	if b.Commit != "" {
+		line += " commit " + b.Commit
+	}
+	if b.Modified {
+		line += " modified"
+	}
+	return line + " " + b.Go
+}
+
+func (c *versionCmd) Run(s *stdio) error {
+	b := ownBuild()
+	return s.print(c.JSON, b, func(w io.Writer) { row(w, b.String()) })
 }
