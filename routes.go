@@ -23,6 +23,8 @@ func (s *Server) publicHandler(instance func(*http.Request) *settings.Instance) 
 		Events:   s.events,
 		Trace:    s.trace,
 		Log:      s.log,
+
+		ReconnectionKey: s.service.ReconnectionKey,
 	})
 	rest := dataplane.New(dataplane.Options{Instance: instance, Hubs: s.hubs, Access: s.access, Trace: s.trace, Log: s.log})
 	issuer := s.tokens.Handler()

@@ -13,6 +13,7 @@ package tabard
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -69,7 +70,8 @@ type Server struct {
 
 // service is what the installation itself must remember, under the key "service".
 type service struct {
-	SubscriptionID string `json:"subscriptionId"`
+	SubscriptionID  string `json:"subscriptionId"`
+	ReconnectionKey []byte `json:"reconnectionKey"` // signs what recovers a reliable client's connection
 }
 
 // New opens the state and builds every part; nothing listens yet. The caller runs the Server, or closes it.
@@ -149,7 +151,8 @@ func openService(ctx context.Context, st *store.Store) (service, error) {
 	if item, ok := c.Get(key); ok {
 		return item.Value, nil
 	}
-	made := service{SubscriptionID: uuid.NewString()}
+	made := service{SubscriptionID: uuid.NewString(), ReconnectionKey: make([]byte, 32)}
+	rand.Read(made.ReconnectionKey) // never fails
 	if _, err := c.Create(ctx, key, made); err != nil && !errors.Is(err, store.ErrExists) {
 		return service{}, err
 	}

@@ -11,8 +11,11 @@ import (
 	"tabard/internal/subprotocol"
 )
 
-// A client is the service's side of one WebSocket connection. All but what mu guards belongs to its reader.
+// A client is the service's side of one logical connection. All but what mu guards belongs to its reader, of which
+// there is one at a time: a reliable client that comes back over another socket waits until what the old one brought
+// has been dealt with.
 type client struct {
+	turn     sync.Mutex // held for the reader
 	server   *Server
 	conn     *hub.Conn
 	hub      *hub.Hub

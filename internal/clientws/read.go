@@ -8,9 +8,10 @@ import (
 	"tabard/internal/hub"
 )
 
-// read serves the client until its socket is gone. It is the only place that knows how bytes come to the parser: a
+// read serves the client, whose turn it is, until its socket is gone. It is the only place that knows how bytes come to the parser: a
 // loop over many sockets would feed the same parser.
 func (cl *client) read(conn net.Conn, early []byte) {
+	cl.parser = parser{limit: cl.server.opt.MaxMessage}
 	feed := func(s *scratch, data []byte) error {
 		cl.conn.Heard()
 		return cl.parser.feed(s, data, cl)
@@ -31,7 +32,7 @@ func (cl *client) read(conn net.Conn, early []byte) {
 		// still sending is read until then: closing a socket with unread bytes can take back what was written.
 		_ = receive(conn, func(*scratch, []byte) error { return nil })
 	}
-	cl.conn.Lost(hub.ReasonLost)
+	cl.conn.Lost(conn, hub.ReasonLost)
 }
 
 // receive passes on what comes until it or the socket fails. Between messages it holds no buffer.

@@ -50,6 +50,7 @@ func (cl *client) message(op hub.Opcode, payload []byte) error {
 	case subprotocol.Ping:
 		cl.conn.Send(cl.protocol.Pong())
 	case subprotocol.SequenceAck: // ignored where nothing is numbered
+		cl.conn.Acknowledge(req.Sequence)
 	}
 	if req.HasAck {
 		if failure == nil {

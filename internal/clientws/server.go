@@ -16,6 +16,7 @@ package clientws
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"maps"
@@ -55,6 +56,11 @@ type Options struct {
 	Log *slog.Logger
 	// MaxMessage is the size limit of a message in bytes. Default: MaxMessage.
 	MaxMessage int64
+	// ReconnectionKey signs the tokens with which reliable clients recover their connections. Keep it as long as
+	// connections are to be recovered; without one, a random key serves this process.
+	ReconnectionKey []byte
+	// Now is the clock of reconnection tokens. Default: time.Now.
+	Now func() time.Time
 }
 
 // A Server serves clients.
@@ -73,6 +79,13 @@ func New(opt Options) *Server {
 	}
 	if opt.MaxMessage <= 0 {
 		opt.MaxMessage = MaxMessage
+	}
+	if len(opt.ReconnectionKey) == 0 {
+		opt.ReconnectionKey = make([]byte, 32)
+		rand.Read(opt.ReconnectionKey) // never fails
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
 	}
 	return &Server{opt: opt}
 }
@@ -162,7 +175,7 @@ func (s *Server) admit(d *door, r *http.Request, in *settings.Instance, hubName 
 		return refuse(http.StatusBadRequest, "", "Bad handshake: "+err.Error()+".")
 	}
 	if query.Has("awps_connection_id") {
-		return s.refuseRecovery(d, r)
+		return s.recover(d, r, in, hubName, query)
 	}
 	mode, err := modeOf(query)
 	if err != nil {
@@ -238,11 +251,20 @@ func (cl *client) open(d *door, r *http.Request, o hub.ConnOptions, offers []str
 		return refuse(http.StatusInternalServerError, "", "Internal server error.")
 	}
 	o.Socket, o.Codec, o.Subprotocol = d.conn, p, strings.Clone(subprotocol) // or it keeps all of its header alive
+	o.Owner = cl
 	o.First = append(o.First, hub.Verbatim(accepted(r, subprotocol)))
-	if f := p.Connected(o.ID, o.UserID); f != nil {
+	token := ""
+	if p.Reliable() {
+		token = s.token(cl.hub.Instance(), cl.hub.Name(), o.ID)
+	}
+	if f := p.Connected(o.ID, o.UserID, token); f != nil {
 		o.First = append(o.First, f)
 	}
+	cl.turn.Lock() // whoever recovers the connection waits until it has begun
 	c, err := cl.hub.Connect(o)
+	if err != nil {
+		cl.turn.Unlock()
+	}
 	switch {
 	case errors.Is(err, hub.ErrTooManyConnections):
 		return refuse(http.StatusTooManyRequests, reason.ConnectionLimit, "Connection count reaches limit.")
@@ -251,7 +273,10 @@ func (cl *client) open(d *door, r *http.Request, o hub.ConnOptions, offers []str
 	}
 	cl.conn = c
 	cl.start()
-	s.wg.Go(func() { cl.read(d.conn, early) }) // serve is counted itself, so the count is not zero
+	s.wg.Go(func() { // serve is counted itself, so the count is not zero
+		defer cl.turn.Unlock()
+		cl.read(d.conn, early)
+	})
 	return nil
 }
 

@@ -34,6 +34,10 @@ type Codec interface {
 type Frame struct {
 	bytes    []byte
 	deadline int64 // registry time after which it is dropped unsent; 0: never
+
+	// Of a message of a reliable connection, whose bytes are a payload without its end and without a header:
+	op       Opcode
+	sequence uint64 // 0: bytes are the whole frame
 }
 
 func (f *Frame) expired(now int64) bool { return f.deadline != 0 && now > f.deadline }
@@ -69,6 +73,26 @@ func seal(buf []byte, op Opcode) []byte {
 	}
 	buf[h] = 0x80 | byte(op)
 	return buf[h:]
+}
+
+// append appends the frame as it goes out to a connection.
+func (f *Frame) append(dst []byte, codec Sequencer) []byte {
+	if f.sequence == 0 {
+		return append(dst, f.bytes...)
+	}
+	var end [maxSequence]byte
+	tail := codec.AppendSequence(end[:0], f.sequence)
+	n := len(f.bytes) + len(tail)
+	dst = append(dst, 0x80|byte(f.op))
+	switch {
+	case n < 126:
+		dst = append(dst, byte(n))
+	case n <= 0xFFFF:
+		dst = binary.BigEndian.AppendUint16(append(dst, 126), uint16(n))
+	default:
+		dst = binary.BigEndian.AppendUint64(append(dst, 127), uint64(n))
+	}
+	return append(append(dst, f.bytes...), tail...)
 }
 
 // Verbatim returns bytes that go out as they are, such as the answer to a handshake.

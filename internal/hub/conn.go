@@ -14,7 +14,7 @@ type ConnOptions struct {
 	ID          string // unique in the hub; see [NewID]
 	UserID      string // empty: anonymous
 	Subprotocol string // as negotiated; empty: none
-	Codec       Codec
+	Codec       Codec  // a [Sequencer] makes the connection reliable
 
 	Roles  []string // what the client may do; see the package's role limits
 	Groups []string // joined before the first message can arrive; valid names
@@ -24,6 +24,8 @@ type ConnOptions struct {
 	Socket net.Conn
 	// First is written before everything else: the handshake's answer and the first frames.
 	First []*Frame
+	// Owner is what [Conn.Owner] returns.
+	Owner any
 	// Ended, if set, is called exactly once when the connection has left the hub, with the reason for the
 	// disconnected event: empty when the client closed. It runs on whatever goroutine noticed and must not block.
 	Ended func(reason string)
@@ -45,8 +47,10 @@ type Conn struct {
 	id, user    string
 	subprotocol string
 	codec       Codec
+	sequencer   Sequencer // the codec of a reliable connection; else nil
 	encoding    uint8
 	shard       *shard
+	owner       any
 	ended       func(reason string)
 
 	inAll, inUser membership // guarded by the directory and the index of users
@@ -62,6 +66,7 @@ type Conn struct {
 	heard    atomic.Int64 // registry time of the last byte received; busy: a reader that is not reading
 	pingAt   int64        // when the next ping is due; only used by the wheel's goroutine
 	hangUpAt atomic.Int64 // when a closing connection is cut off; 0: not closing
+	until    atomic.Int64 // when a reliable connection without a socket ends; 0: it has one
 	timer    timer
 }
 
@@ -73,6 +78,9 @@ func (c *Conn) UserID() string { return c.user }
 
 // Subprotocol returns the negotiated WebSocket subprotocol, empty for none.
 func (c *Conn) Subprotocol() string { return c.subprotocol }
+
+// Owner returns what the connection was made with, for whoever finds it by its id.
+func (c *Conn) Owner() any { return c.owner }
 
 // Hub returns the hub that the connection belongs to.
 func (c *Conn) Hub() *Hub { return c.hub }
@@ -215,7 +223,13 @@ func (c *Conn) CloseFor(code CloseCode, reason, event string) bool {
 
 // Answer ends the connection after the client's close frame: the frame is answered with code, and the socket is
 // closed when all is written. It is also how a connection that the service closed learns of the client's answer.
+//
+// A reliable connection ends by a client's 1000 alone; after any other code the client may resume it.
 func (c *Conn) Answer(code CloseCode) {
+	if c.Reliable() && code != CloseNormal && !c.Gone() {
+		c.part(code)
+		return
+	}
 	if c.end("") {
 		c.hangUp(true, false, closeFrame(code, ""))
 		return
@@ -232,8 +246,12 @@ func (c *Conn) Fail(code CloseCode, reason, event string) {
 	}
 }
 
-// Lost ends a connection whose socket cannot be read any more, and closes the socket.
-func (c *Conn) Lost(reason string) {
+// Lost ends a connection whose socket cannot be read any more, and closes the socket. A reliable connection waits for
+// its client instead; if the client has resumed it over another socket, nothing happens.
+func (c *Conn) Lost(socket net.Conn, reason string) {
+	if c.detach(socket, reason, false) {
+		return
+	}
 	c.end(reason)
 	c.cutOff()
 }

@@ -33,7 +33,7 @@ func newShard(tick time.Duration) *shard {
 // has set the queue's scheduled mark.
 func (c *Conn) schedule(blocking bool) {
 	if blocking {
-		go c.drain(nil)
+		go c.drain(nil, nil)
 		return
 	}
 	s := c.shard
@@ -107,19 +107,20 @@ func newWriter(limit int) *writer {
 
 var drainers = sync.Pool{New: func() any { return newWriter(drainBytes) }}
 
-// join returns the batch as one piece, without a copy if it is one frame.
-func (w *writer) join() []byte {
-	switch len(w.batch) {
-	case 0:
-		return nil
-	case 1:
-		return w.batch[0].bytes
+// join returns the batch as one piece, without a copy if it is one finished frame. copied tells whether the piece
+// lies in the writer's own memory.
+func (w *writer) join(codec Sequencer) (data []byte, copied bool) {
+	switch {
+	case len(w.batch) == 0:
+		return nil, false
+	case len(w.batch) == 1 && w.batch[0].sequence == 0:
+		return w.batch[0].bytes, false
 	}
 	buf := w.buf[:0]
 	for _, f := range w.batch {
-		buf = append(buf, f.bytes...)
+		buf = f.append(buf, codec)
 	}
-	return buf
+	return buf, true
 }
 
 // take moves what is to be written next into the batch and returns the socket, which is nil if the connection was
@@ -144,12 +145,21 @@ func (c *Conn) settle() bool {
 	}
 	q.scheduled = false
 	socket, hangUp, halfClose := q.socket, q.hangUp, q.halfClose
+	if socket == nil && q.next != nil { // the client came back with another one
+		blocking := q.attach(c.hub.registry.now())
+		q.mu.Unlock()
+		c.hub.registry.open.Done() // of the old one
+		c.schedule(blocking)
+		return false
+	}
 	q.mu.Unlock()
 	switch {
 	case socket == nil:
 		c.hub.registry.open.Done()
 	case hangUp:
-		c.cutOff()
+		if !c.detach(socket, "", false) {
+			c.cutOff()
+		}
 	case halfClose:
 		if s, ok := socket.(interface{ CloseWrite() error }); ok {
 			s.CloseWrite() // an error means that the socket is gone, which its reader notices
@@ -162,7 +172,8 @@ func (c *Conn) settle() bool {
 func (c *Conn) flush(w *writer) {
 	socket, raw := c.take(w)
 	if socket != nil && len(w.batch) > 0 {
-		w.data = w.join()
+		var copied bool
+		w.data, copied = w.join(c.sequencer)
 		err := raw.Write(w.try)
 		if err == nil {
 			err = w.err
@@ -171,13 +182,13 @@ func (c *Conn) flush(w *writer) {
 		case w.n == len(w.data) && err == nil:
 		case err == nil || wouldBlock(err):
 			rest := w.data[w.n:]
-			if len(w.batch) > 1 {
-				rest = bytes.Clone(rest) // it is in our buffer
+			if copied {
+				rest = bytes.Clone(rest)
 			}
-			go c.drain(rest)
+			go c.drain(socket, rest)
 			return
 		default:
-			c.Lost(ReasonLost)
+			c.Lost(socket, ReasonLost)
 		}
 	}
 	if c.settle() {
@@ -185,33 +196,35 @@ func (c *Conn) flush(w *writer) {
 	}
 }
 
-// drain writes rest and what is queued, waiting as long as it must, and ends when the queue is empty.
-func (c *Conn) drain(rest []byte) {
+// drain writes rest, which is the socket's, and what is queued, waiting as long as it must, and ends when the queue is
+// empty.
+func (c *Conn) drain(socket net.Conn, rest []byte) {
 	w := drainers.Get().(*writer)
 	defer drainers.Put(w)
 	for {
-		socket, _ := c.out.where()
 		if socket != nil && len(rest) > 0 {
 			socket.SetWriteDeadline(time.Now().Add(c.hub.registry.opt.WriteStall))
 			if _, err := socket.Write(rest); err != nil {
-				c.fall(err)
+				c.fall(socket, err)
 			}
 		}
 		if !c.settle() {
 			clear(w.batch)
 			return
 		}
-		c.take(w)
-		rest = w.join()
+		socket, _ = c.take(w)
+		rest, _ = w.join(c.sequencer)
 	}
 }
 
-// fall ends a connection whose socket refuses what is written to it.
-func (c *Conn) fall(err error) {
+// fall is what becomes of a connection whose socket refuses what is written to it.
+func (c *Conn) fall(socket net.Conn, err error) {
+	reason := ReasonLost
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.end(ReasonSlowClient)
-	} else {
-		c.end(ReasonLost)
+		reason = ReasonSlowClient
 	}
-	c.abort()
+	if !c.detach(socket, reason, true) {
+		c.end(reason)
+		c.abort()
+	}
 }

@@ -27,8 +27,11 @@ func (h *Hub) Connect(o ConnOptions) (*Conn, error) {
 	r := h.registry
 	c := &Conn{
 		hub: h, id: o.ID, user: o.UserID, subprotocol: o.Subprotocol,
-		codec: o.Codec, encoding: uint8(o.Codec.Encoding()), ended: o.Ended,
+		codec: o.Codec, encoding: uint8(o.Codec.Encoding()), owner: o.Owner, ended: o.Ended,
 		shard: r.shards[r.turn.Add(1)%uint64(len(r.shards))],
+	}
+	if s, ok := o.Codec.(Sequencer); ok {
+		c.sequencer, c.out.replay = s, &replay{}
 	}
 	var ignored []IgnoredRole
 	c.may, ignored = parseRoles(o.Roles)
@@ -113,6 +116,9 @@ func (p *publication) to(c *Conn) bool {
 		f = p.encode(c.codec)
 		p.frames[c.encoding] = f
 	}
+	if c.sequencer != nil {
+		return c.publish(f)
+	}
 	return c.enqueue(f)
 }
 
@@ -122,6 +128,9 @@ func (p *publication) encode(codec Codec) *Frame {
 		size += len(kv.Key) + len(kv.Value) + 8
 	}
 	buf, op := codec.AppendMessage(make([]byte, maxFrameHeader, maxFrameHeader+size), p.m)
+	if _, ok := codec.(Sequencer); ok { // each receiver adds its own end, and then the header
+		return &Frame{bytes: buf[maxFrameHeader:], op: op, deadline: p.deadline}
+	}
 	return &Frame{bytes: seal(buf, op), deadline: p.deadline}
 }
 

@@ -170,12 +170,12 @@ func TestRegistriesKnowWhoIsThere(t *testing.T) {
 		t.Errorf("Each went on after false: %d", seen)
 	}
 	h.Join(a.conn, "g")
-	a.conn.Lost("gone")
+	a.conn.Lost(a.conn.out.current(), "gone")
 	a.wantEnd("gone")
 	if err := h.Join(a.conn, "k"); !errors.Is(err, ErrGone) || h.HasGroup("g") || h.HasGroup("k") || !a.conn.Gone() {
 		t.Errorf("a connection that is gone is in no group: %v", err)
 	}
-	b.conn.Lost("gone")
+	b.conn.Lost(b.conn.out.current(), "gone")
 	if _, ok := h.Connection("a"); ok || h.HasUser("u") || r.Len() != 0 {
 		t.Error("somebody is still there")
 	}
@@ -527,7 +527,7 @@ func TestLostConnectionsEndOnce(t *testing.T) {
 	p.net.Close()
 	eventually(t, "a write fails", func() bool { p.conn.SendMessage(text("x")); return p.conn.Gone() })
 	p.wantEnd(ReasonLost)
-	p.conn.Lost("again")
+	p.conn.Lost(p.conn.out.current(), "again")
 	p.conn.Close(CloseNormal, "again")
 	select {
 	case got := <-p.ended:

@@ -103,7 +103,7 @@ func TestNoMemberMissesRepeatsOrReordersAMessage(t *testing.T) {
 				finish(p)
 				live = slices.DeleteFunc(live, func(x *reference) bool { return x == p })
 				p.net.Close()
-				p.conn.Lost("")
+				p.conn.Lost(p.conn.out.current(), "")
 			}),
 			"close": someone(func() {
 				p := pick()
@@ -111,7 +111,7 @@ func TestNoMemberMissesRepeatsOrReordersAMessage(t *testing.T) {
 				live = slices.DeleteFunc(live, func(x *reference) bool { return x == p })
 				h.CloseConnection(p.conn.ID(), "go")
 				p.net.Close()
-				p.conn.Lost("")
+				p.conn.Lost(p.conn.out.current(), "")
 			}),
 			"send to group": func(rt *rapid.T) {
 				g := groups.Draw(rt, "group")
@@ -157,7 +157,7 @@ func TestNoMemberMissesRepeatsOrReordersAMessage(t *testing.T) {
 		for _, p := range live {
 			finish(p)
 			p.net.Close()
-			p.conn.Lost("")
+			p.conn.Lost(p.conn.out.current(), "")
 		}
 		h.Each(func(*Conn) bool { rt.Error("somebody stayed"); return false })
 	})
@@ -188,7 +188,7 @@ func TestConcurrentPublishersKeepTheirOrderWhileOthersComeAndGo(t *testing.T) {
 				select {
 				case <-stop:
 					for _, p := range others {
-						p.conn.Lost("")
+						p.conn.Lost(p.conn.out.current(), "")
 					}
 					return
 				default:

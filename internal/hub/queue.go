@@ -23,6 +23,12 @@ type queue struct {
 
 	socket net.Conn        // nil after it was closed
 	raw    syscall.RawConn // of a plain TCP socket: may be written to without waiting; else nil
+
+	// Of reliable connections alone:
+	replay  *replay     // nil: of another kind
+	next    *attachment // takes the place of the socket when nobody writes any more
+	parting bool        // the last frame for this socket is queued
+	why     string      // the socket is gone, for the disconnected event
 }
 
 type far [64]*Frame
@@ -48,10 +54,10 @@ func (q *queue) push(f *Frame) {
 	q.size += len(f.bytes)
 }
 
-func (q *queue) where() (net.Conn, syscall.RawConn) {
+func (q *queue) current() net.Conn {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.socket, q.raw
+	return q.socket
 }
 
 // reset forgets all frames and gives the memory back.
@@ -103,7 +109,7 @@ func (q *queue) take(batch []*Frame, limit int, now int64) []*Frame {
 func (c *Conn) enqueue(frames ...*Frame) bool {
 	q, r := &c.out, c.hub.registry
 	q.mu.Lock()
-	if q.closed {
+	if q.closed || q.socket == nil || q.parting {
 		q.mu.Unlock()
 		return false
 	}
@@ -120,13 +126,7 @@ func (c *Conn) enqueue(frames ...*Frame) bool {
 			return false
 		}
 	}
-	idle := !q.scheduled
-	q.scheduled = true
-	blocking := q.raw == nil
-	q.mu.Unlock()
-	if idle {
-		c.schedule(blocking)
-	}
+	c.written(q)
 	return true
 }
 
@@ -138,17 +138,22 @@ func (c *Conn) finish(hangUp, halfClose bool, frames []*Frame) {
 		q.mu.Unlock()
 		return
 	}
+	if q.socket == nil { // nobody is there to be told
+		next := q.next
+		q.closed, q.next = true, nil
+		q.mu.Unlock()
+		c.shard.wheel.remove(c)
+		if next != nil {
+			next.socket.Close()
+			c.hub.registry.open.Done()
+		}
+		return
+	}
 	for _, f := range frames {
 		q.push(f)
 	}
 	q.closed, q.hangUp, q.halfClose = true, hangUp, halfClose
-	idle := !q.scheduled
-	q.scheduled = true
-	blocking := q.raw == nil
-	q.mu.Unlock()
-	if idle {
-		c.schedule(blocking)
-	}
+	c.written(q)
 }
 
 // cutOff closes the socket and forgets what was not written.
@@ -160,12 +165,17 @@ func (c *Conn) abort() { c.drop(true) }
 func (c *Conn) drop(reset bool) {
 	q := &c.out
 	q.mu.Lock()
-	socket := q.socket
-	q.socket, q.raw, q.closed = nil, nil, true
+	socket, next := q.socket, q.next
+	q.socket, q.raw, q.next, q.closed = nil, nil, nil, true
 	q.reset()
 	scheduled := q.scheduled
 	q.mu.Unlock()
+	if next != nil {
+		next.socket.Close()
+		c.hub.registry.open.Done()
+	}
 	if socket == nil {
+		c.shard.wheel.remove(c)
 		return
 	}
 	if reset {

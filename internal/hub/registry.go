@@ -27,6 +27,9 @@ type Options struct {
 	KeepAlive func(instance, hub string) time.Duration
 	// PingGrace is how long after two missed pings a silent connection is cut off. Default: 10 s.
 	PingGrace time.Duration
+	// RecoveryWindow is how long a reliable connection that lost its socket waits for its client. Default: 60 s, twice
+	// what clients are promised.
+	RecoveryWindow time.Duration
 	// MaxConnections of all hubs together; 0: no limit but the system's.
 	MaxConnections int
 	// MaxGroups that one connection may be in. Default: 10,000.
@@ -57,6 +60,7 @@ func (o Options) withDefaults() Options {
 	lasts(&o.WriteStall, 30*time.Second)
 	lasts(&o.CloseTimeout, 5*time.Second)
 	lasts(&o.PingGrace, 10*time.Second)
+	lasts(&o.RecoveryWindow, 60*time.Second)
 	lasts(&o.Tick, 250*time.Millisecond)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -231,14 +235,24 @@ func (c *Conn) due(now int64) {
 		}
 		return
 	}
+	if at := c.until.Load(); at != 0 {
+		if now >= at {
+			c.expire()
+		} else {
+			c.shard.wheel.set(c, at)
+		}
+		return
+	}
 	every := int64(r.keepAlive(c.hub))
 	heard := c.heard.Load()
 	if heard == busy {
 		heard = now
 	}
 	if silence := 2*every + int64(r.opt.PingGrace); now >= heard+silence {
-		c.end(ReasonPingTimeout)
-		c.abort()
+		if !c.detach(c.out.current(), ReasonPingTimeout, true) {
+			c.end(ReasonPingTimeout)
+			c.abort()
+		}
 		return
 	} else if now >= c.pingAt {
 		c.pingAt = now + every
@@ -261,6 +275,12 @@ func (r *Registry) keepAlive(h *Hub) time.Duration {
 	return defaultKeepAlive
 }
 
+// overflows tells whether too much waits to be written. What a reliable connection sends again is bounded by itself,
+// and other frames may come on top.
 func (r *Registry) overflows(q *queue) bool {
-	return q.len() > r.opt.QueueMessages || q.size > r.opt.QueueBytes
+	messages, bytes := r.opt.QueueMessages, r.opt.QueueBytes
+	if q.replay != nil {
+		messages, bytes = messages+q.replay.len(), bytes+q.replay.size
+	}
+	return q.len() > messages || q.size > bytes
 }

@@ -29,8 +29,12 @@ type Protocol interface {
 	// Decode reads one message of the client into req, which it overwrites. req.Data and nothing else may share
 	// memory with data. The error is an [*InvalidError].
 	Decode(req *Request, op hub.Opcode, data []byte) error
-	// Connected is the first frame of a connection; nil for a simple one.
-	Connected(connectionID, userID string) *hub.Frame
+	// Reliable tells that messages are numbered and a lost connection can be recovered; the protocol is then also a
+	// [hub.Sequencer].
+	Reliable() bool
+	// Connected is the first frame of a connection; nil for a simple one. Reliable clients get the token that
+	// recovers it.
+	Connected(connectionID, userID, reconnectionToken string) *hub.Frame
 	// Ack answers a request that has an ackId: with success if failure is nil. It is nil for a simple protocol.
 	Ack(id uint64, failure *AckError) *hub.Frame
 	// Pong answers a ping request.
@@ -39,14 +43,18 @@ type Protocol interface {
 
 // The protocols of the service.
 var (
-	Raw  Protocol = raw{}
-	JSON Protocol = json{}
+	Raw          Protocol = raw{}
+	JSON         Protocol = json{}
+	ReliableJSON Protocol = reliableJSON{}
 )
 
 // ByName returns the protocol that a client asked for; names ignore case.
 func ByName(name string) (Protocol, bool) {
-	if strings.EqualFold(name, jsonName) {
+	switch {
+	case strings.EqualFold(name, jsonName):
 		return JSON, true
+	case strings.EqualFold(name, reliableJSONName):
+		return ReliableJSON, true
 	}
 	return nil, false
 }
@@ -55,6 +63,7 @@ func ByName(name string) (Protocol, bool) {
 const (
 	rawEncoding = iota
 	jsonEncoding
+	reliableJSONEncoding
 )
 
 // Kind is what a request asks for.

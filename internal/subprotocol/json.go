@@ -10,16 +10,41 @@ import (
 
 const jsonName = "json.webpubsub.azure.v1"
 
+const reliableJSONName = "json.reliable.webpubsub.azure.v1"
+
 // json is json.webpubsub.azure.v1 (section 8).
 type json struct{}
 
-func (json) Name() string  { return jsonName }
-func (json) Simple() bool  { return false }
-func (json) Encoding() int { return jsonEncoding }
+// reliableJSON is json.reliable.webpubsub.azure.v1: the same, and each message ends with its sequence id (section 9).
+type reliableJSON struct{ json }
+
+var _ hub.Sequencer = reliableJSON{}
+
+func (reliableJSON) Name() string   { return reliableJSONName }
+func (reliableJSON) Reliable() bool { return true }
+func (reliableJSON) Encoding() int  { return reliableJSONEncoding }
+
+func (reliableJSON) AppendMessage(b []byte, m *hub.Message) ([]byte, hub.Opcode) {
+	return appendMessage(b, m), hub.OpText
+}
+
+func (reliableJSON) AppendSequence(b []byte, n uint64) []byte {
+	return append(strconv.AppendUint(append(b, `,"sequenceId":`...), n, 10), '}')
+}
+
+func (json) Name() string   { return jsonName }
+func (json) Simple() bool   { return false }
+func (json) Reliable() bool { return false }
+func (json) Encoding() int  { return jsonEncoding }
 
 func (json) Decode(req *Request, _ hub.Opcode, data []byte) error { return decodeJSON(req, data) }
 
 func (json) AppendMessage(b []byte, m *hub.Message) ([]byte, hub.Opcode) {
+	return append(appendMessage(b, m), '}'), hub.OpText
+}
+
+// appendMessage appends a message up to its last brace.
+func appendMessage(b []byte, m *hub.Message) []byte {
 	b = append(b, `{"type":"message","from":`...)
 	if m.Group != "" {
 		b = append(b, `"group","group":`...)
@@ -54,7 +79,7 @@ func (json) AppendMessage(b []byte, m *hub.Message) ([]byte, hub.Opcode) {
 		}
 		b = append(b, '}')
 	}
-	return append(b, '}'), hub.OpText
+	return b
 }
 
 func (json) AppendDisconnected(b []byte, reason string) ([]byte, hub.Opcode) {
@@ -63,12 +88,16 @@ func (json) AppendDisconnected(b []byte, reason string) ([]byte, hub.Opcode) {
 	return append(b, '}'), hub.OpText
 }
 
-func (json) Connected(connectionID, userID string) *hub.Frame {
-	return hub.BuildFrame(hub.OpText, 96+len(connectionID)+len(userID), func(b []byte) []byte {
+func (json) Connected(connectionID, userID, reconnectionToken string) *hub.Frame {
+	return hub.BuildFrame(hub.OpText, 128+len(connectionID)+len(userID)+len(reconnectionToken), func(b []byte) []byte {
 		b = append(b, `{"type":"system","event":"connected","userId":`...)
 		b = appendOptional(b, userID)
 		b = append(b, `,"connectionId":`...)
 		b = appendString(b, connectionID)
+		if reconnectionToken != "" {
+			b = append(b, `,"reconnectionToken":`...)
+			b = appendString(b, reconnectionToken)
+		}
 		return append(b, '}')
 	})
 }

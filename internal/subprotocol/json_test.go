@@ -179,8 +179,8 @@ func TestServiceFrames(t *testing.T) {
 		"ack":       {JSON.Ack(1<<64-1, nil), `{"type":"ack","ackId":18446744073709551615,"success":true}`},
 		"failed":    {JSON.Ack(1, &AckError{Forbidden, "no \"x\""}), `{"type":"ack","ackId":1,"success":false,"error":{"name":"Forbidden","message":"no \"x\""}}`},
 		"pong":      {JSON.Pong(), `{"type":"pong"}`},
-		"connected": {JSON.Connected("c", "u"), `{"type":"system","event":"connected","userId":"u","connectionId":"c"}`},
-		"anonymous": {JSON.Connected("c", ""), `{"type":"system","event":"connected","userId":null,"connectionId":"c"}`},
+		"connected": {JSON.Connected("c", "u", ""), `{"type":"system","event":"connected","userId":"u","connectionId":"c"}`},
+		"anonymous": {JSON.Connected("c", "", ""), `{"type":"system","event":"connected","userId":null,"connectionId":"c"}`},
 	} {
 		if want := hub.NewFrame(hub.OpText, []byte(test.want)); !reflect.DeepEqual(test.frame, want) {
 			t.Errorf("%s: got %v, want %v", name, test.frame, want)
@@ -189,7 +189,7 @@ func TestServiceFrames(t *testing.T) {
 	if got, _ := JSON.AppendDisconnected(nil, "why"); string(got) != `{"type":"system","event":"disconnected","message":"why"}` {
 		t.Errorf("got %s", got)
 	}
-	if got, _ := Raw.AppendDisconnected(nil, "why"); len(got) != 0 || Raw.Connected("c", "u") != nil || Raw.Ack(1, nil) != nil || Raw.Pong() != nil {
+	if got, _ := Raw.AppendDisconnected(nil, "why"); len(got) != 0 || Raw.Connected("c", "u", "t") != nil || Raw.Ack(1, nil) != nil || Raw.Pong() != nil {
 		t.Error("a simple client must get no system frames")
 	}
 }

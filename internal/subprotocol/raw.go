@@ -6,9 +6,10 @@ import "tabard/internal/hub"
 // frame is a payload, both ways.
 type raw struct{}
 
-func (raw) Name() string  { return "" }
-func (raw) Simple() bool  { return true }
-func (raw) Encoding() int { return rawEncoding }
+func (raw) Name() string   { return "" }
+func (raw) Simple() bool   { return true }
+func (raw) Reliable() bool { return false }
+func (raw) Encoding() int  { return rawEncoding }
 
 // messageEvent is what every frame of a simple client is, unless the client's mode says otherwise.
 const messageEvent = "message"
@@ -32,6 +33,6 @@ func (raw) AppendMessage(dst []byte, m *hub.Message) ([]byte, hub.Opcode) {
 
 func (raw) AppendDisconnected(dst []byte, _ string) ([]byte, hub.Opcode) { return dst, hub.OpText }
 
-func (raw) Connected(string, string) *hub.Frame { return nil }
-func (raw) Ack(uint64, *AckError) *hub.Frame    { return nil }
-func (raw) Pong() *hub.Frame                    { return nil }
+func (raw) Connected(string, string, string) *hub.Frame { return nil }
+func (raw) Ack(uint64, *AckError) *hub.Frame            { return nil }
+func (raw) Pong() *hub.Frame                            { return nil }

@@ -1,0 +1,270 @@
+package hub
+
+import (
+	"net"
+	"syscall"
+)
+
+// A Sequencer is the codec of a reliable subprotocol: each connection numbers its messages, keeps them until the
+// client has acknowledged them, and survives the loss of its socket for Options.RecoveryWindow.
+//
+// AppendMessage of such a codec writes a payload that is complete but for its end; all receivers share these bytes.
+// AppendSequence writes that end, which is a connection's own.
+type Sequencer interface {
+	Codec
+	AppendSequence(dst []byte, n uint64) []byte
+}
+
+// maxSequence is more than what any AppendSequence writes.
+const maxSequence = 48
+
+// A replay is the messages that a reliable client has not acknowledged, oldest first. The queue's lock guards it.
+type replay struct {
+	last uint64 // sequence id of the newest message
+	kept []*Frame
+	head int // frames before it are gone
+	size int // bytes of the frames from head on
+}
+
+func (p *replay) len() int { return len(p.kept) - p.head }
+
+// add numbers a message and keeps it.
+func (p *replay) add(shared *Frame) *Frame {
+	p.last++
+	own := &Frame{bytes: shared.bytes, op: shared.op, deadline: shared.deadline, sequence: p.last}
+	if p.head > 0 && len(p.kept) == cap(p.kept) { // make room before growing
+		n := copy(p.kept, p.kept[p.head:])
+		clear(p.kept[n:])
+		p.kept, p.head = p.kept[:n], 0
+	}
+	p.kept = append(p.kept, own)
+	p.size += len(own.bytes)
+	return own
+}
+
+// release forgets what the client has up to a sequence id. Ids of the past and of the future release nothing wrong.
+func (p *replay) release(upTo uint64) {
+	for p.head < len(p.kept) && p.kept[p.head].sequence <= upTo {
+		p.size -= len(p.kept[p.head].bytes)
+		p.kept[p.head] = nil
+		p.head++
+	}
+	if p.head == len(p.kept) {
+		p.kept, p.head = nil, 0
+	}
+}
+
+// dropExpired forgets messages whose time is over.
+func (p *replay) dropExpired(now int64) {
+	kept := p.kept[:0]
+	for _, f := range p.kept[p.head:] {
+		if f.expired(now) {
+			p.size -= len(f.bytes)
+			continue
+		}
+		kept = append(kept, f)
+	}
+	clear(p.kept[len(kept):])
+	p.kept, p.head = kept, 0
+}
+
+// publish numbers a message, keeps it and, if there is a socket, queues it. It reports false if the connection takes
+// no more. One that has too much unacknowledged is cut off for good.
+func (c *Conn) publish(shared *Frame) bool {
+	q, r := &c.out, c.hub.registry
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return false
+	}
+	f := q.replay.add(shared)
+	if p := q.replay; p.len() > r.opt.QueueMessages || p.size > r.opt.QueueBytes {
+		p.dropExpired(r.now())
+		if p.len() > r.opt.QueueMessages || p.size > r.opt.QueueBytes {
+			q.closed = true
+			q.mu.Unlock()
+			c.end(ReasonSlowClient)
+			c.abort()
+			return false
+		}
+	}
+	if q.socket == nil || q.parting {
+		q.mu.Unlock()
+		return true // it is written when the client is back
+	}
+	q.push(f)
+	c.written(q)
+	return true
+}
+
+// written unlocks a queue that has something new in it and sees to it that it is written.
+func (c *Conn) written(q *queue) {
+	idle := !q.scheduled
+	q.scheduled = true
+	blocking := q.raw == nil
+	q.mu.Unlock()
+	if idle {
+		c.schedule(blocking)
+	}
+}
+
+// Reliable tells whether the connection numbers its messages and survives the loss of its socket.
+func (c *Conn) Reliable() bool { return c.out.replay != nil }
+
+// Acknowledge releases the messages up to a sequence id. It may be repeated and go backwards; on a connection that
+// numbers nothing it does nothing.
+func (c *Conn) Acknowledge(upTo uint64) {
+	if !c.Reliable() {
+		return
+	}
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	c.out.replay.release(upTo)
+}
+
+// part answers the close frame of a client that may come back, and gives the socket up when the answer is written.
+func (c *Conn) part(code CloseCode) {
+	q := &c.out
+	q.mu.Lock()
+	if q.closed || q.socket == nil || q.parting {
+		q.mu.Unlock()
+		return
+	}
+	q.push(closeFrame(code, ""))
+	q.parting, q.hangUp = true, true
+	c.written(q)
+}
+
+// detach takes the socket from a connection that its client may resume, and begins the time for that. It reports
+// false if the connection is not of that kind, or is over. A socket that is no longer the connection's changes
+// nothing.
+func (c *Conn) detach(socket net.Conn, reason string, reset bool) bool {
+	if !c.Reliable() || c.Gone() {
+		return false
+	}
+	q, r := &c.out, c.hub.registry
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return false
+	}
+	if socket == nil || q.socket != socket {
+		q.mu.Unlock()
+		return true
+	}
+	if q.parting {
+		reason = "" // the client said goodbye
+	}
+	q.release()
+	q.why = reason
+	until := r.now() + int64(r.opt.RecoveryWindow)
+	c.until.Store(until)
+	scheduled := q.scheduled
+	q.mu.Unlock()
+	if reset {
+		abandon(socket)
+	} else {
+		socket.Close()
+	}
+	c.shard.wheel.set(c, until)
+	if !scheduled {
+		r.open.Done()
+	}
+	return true
+}
+
+// release lets go of the socket and of what waits for it.
+func (q *queue) release() {
+	q.socket, q.raw = nil, nil
+	q.parting, q.hangUp, q.halfClose = false, false, false
+	q.reset()
+}
+
+// expire ends a connection whose client did not come back in time.
+func (c *Conn) expire() {
+	q := &c.out
+	q.mu.Lock()
+	if q.closed || q.socket != nil || q.next != nil {
+		q.mu.Unlock()
+		return
+	}
+	q.closed = true
+	why := q.why
+	q.mu.Unlock()
+	c.end(why)
+	c.shard.wheel.remove(c)
+}
+
+// An attachment is a socket that takes the place of another as soon as nobody writes to that any more.
+type attachment struct {
+	socket net.Conn
+	raw    syscall.RawConn
+	first  []*Frame
+}
+
+// Resume gives a reliable connection a new socket, whether it has lost the old one or not: first is written before
+// everything else, then all that the client has not acknowledged, in order and under the old numbers. On error,
+// [ErrGone] or [ErrClosed], the socket is the caller's again and nothing was written.
+func (c *Conn) Resume(socket net.Conn, first ...*Frame) error {
+	if !c.Reliable() {
+		return ErrGone
+	}
+	q, r := &c.out, c.hub.registry
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return ErrClosed
+	}
+	r.open.Add(1)
+	r.mu.Unlock()
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		r.open.Done()
+		return ErrGone
+	}
+	old, skipped := q.socket, q.next
+	q.release()
+	q.next = &attachment{socket, rawConn(socket), first}
+	c.until.Store(0)
+	busy := q.scheduled // whoever writes has the old socket in hand, and attaches the new one when it is through
+	var blocking bool
+	if !busy {
+		blocking = q.attach(r.now())
+	}
+	q.mu.Unlock()
+	if old != nil {
+		abandon(old)
+		if !busy {
+			r.open.Done()
+		}
+	}
+	if skipped != nil { // two came back at once; the later one counts
+		abandon(skipped.socket)
+		r.open.Done()
+	}
+	now := r.now()
+	c.heard.Store(now)
+	c.shard.wheel.set(c, now+int64(r.keepAlive(c.hub)))
+	if !busy {
+		c.schedule(blocking)
+	}
+	return nil
+}
+
+// attach makes the next socket the queue's, with everything that is to be written to it, and marks the queue as
+// scheduled. It reports whether writes to the socket may block.
+func (q *queue) attach(now int64) (blocking bool) {
+	q.socket, q.raw = q.next.socket, q.next.raw
+	for _, f := range q.next.first {
+		q.push(f)
+	}
+	q.next = nil
+	for _, f := range q.replay.kept[q.replay.head:] {
+		if !f.expired(now) {
+			q.push(f)
+		}
+	}
+	q.scheduled = true
+	return q.raw == nil
+}
