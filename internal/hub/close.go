@@ -13,7 +13,7 @@ import (
 //	1002  the client broke the framing rules of RFC 6455              not before it is mended
 //	1003  a kind of frame that the subprotocol does not allow         not before it is mended
 //	1007  a request that cannot be parsed or is not valid             not before it is mended
-//	1008  recovery refused, or the connection was closed for good     yes, as a new connection
+//	1008  recovery refused, or a reliable connection was closed       yes, as a new connection
 //	1009  a message over 1 MiB                                        not before it is mended
 //	1011  a raw client's event was not handled                        yes, later
 //

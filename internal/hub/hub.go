@@ -283,7 +283,15 @@ func (h *Hub) eachOfUser(user string, fn func(*Conn)) {
 // CloseConnection closes a connection for a server and reports whether there was one. The client is told reason.
 func (h *Hub) CloseConnection(id, reason string) bool {
 	c, ok := h.Connection(id)
-	return ok && c.Close(CloseNormal, reason)
+	return ok && c.Close(c.closedByServer(), reason)
+}
+
+// closedByServer is the code of a close that a server asked for: 1008 tells a reliable client not to recover.
+func (c *Conn) closedByServer() CloseCode {
+	if c.Reliable() {
+		return ClosePolicy
+	}
+	return CloseNormal
 }
 
 // CloseAll closes every connection that is not excluded, for a server.
@@ -310,7 +318,7 @@ func (h *Hub) CloseUser(user string, excluded []string, reason string) {
 func closeMembers(members []member, excluded []string, reason string) {
 	for _, x := range members {
 		if !slices.Contains(excluded, x.conn.id) {
-			x.conn.Close(CloseNormal, reason)
+			x.conn.Close(x.conn.closedByServer(), reason)
 		}
 	}
 }

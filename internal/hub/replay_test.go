@@ -209,7 +209,7 @@ func TestACloseByTheServiceIsFinalAlsoForWhoIsAway(t *testing.T) {
 		}
 	}
 	here.wantText("bye: go")
-	here.wantClose(CloseNormal, "go")
+	here.wantClose(ClosePolicy, "go")
 	if r.Len() != 0 {
 		t.Errorf("%d connections", r.Len())
 	}
