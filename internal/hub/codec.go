@@ -80,9 +80,10 @@ func (f *Frame) append(dst []byte, codec Sequencer) []byte {
 	if f.sequence == 0 {
 		return append(dst, f.bytes...)
 	}
-	var end [maxSequence]byte
+	var start, end [maxOwn]byte
 	tail := codec.AppendSequence(end[:0], f.sequence)
-	n := len(f.bytes) + len(tail)
+	head := codec.AppendStart(start[:0], len(f.bytes)+len(tail))
+	n := len(head) + len(f.bytes) + len(tail)
 	dst = append(dst, 0x80|byte(f.op))
 	switch {
 	case n < 126:
@@ -92,7 +93,7 @@ func (f *Frame) append(dst []byte, codec Sequencer) []byte {
 	default:
 		dst = binary.BigEndian.AppendUint64(append(dst, 127), uint64(n))
 	}
-	return append(append(dst, f.bytes...), tail...)
+	return append(append(append(dst, head...), f.bytes...), tail...)
 }
 
 // Verbatim returns bytes that go out as they are, such as the answer to a handshake.

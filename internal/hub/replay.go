@@ -8,15 +8,16 @@ import (
 // A Sequencer is the codec of a reliable subprotocol: each connection numbers its messages, keeps them until the
 // client has acknowledged them, and survives the loss of its socket for Options.RecoveryWindow.
 //
-// AppendMessage of such a codec writes a payload that is complete but for its end; all receivers share these bytes.
-// AppendSequence writes that end, which is a connection's own.
+// AppendMessage of such a codec writes the part of a payload that all receivers share. A connection's own are its end,
+// by AppendSequence, and its start, by AppendStart, which is told how many bytes come behind it.
 type Sequencer interface {
 	Codec
+	AppendStart(dst []byte, n int) []byte
 	AppendSequence(dst []byte, n uint64) []byte
 }
 
-// maxSequence is more than what any AppendSequence writes.
-const maxSequence = 48
+// maxOwn is more than what AppendStart or AppendSequence writes.
+const maxOwn = 48
 
 // A replay is the messages that a reliable client has not acknowledged, oldest first. The queue's lock guards it.
 type replay struct {

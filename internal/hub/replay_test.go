@@ -19,6 +19,8 @@ import (
 // A numberedCodec writes the data of a message and, at its end, "#" and the sequence id.
 type numberedCodec struct{ plainCodec }
 
+func (*numberedCodec) AppendStart(dst []byte, _ int) []byte { return dst }
+
 func (*numberedCodec) AppendSequence(dst []byte, n uint64) []byte {
 	return strconv.AppendUint(append(dst, '#'), n, 10)
 }

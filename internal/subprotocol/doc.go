@@ -1,12 +1,12 @@
-// Package subprotocol reads and writes what is inside the WebSocket messages of a client: the JSON subprotocol, and
-// the bare frames of clients that speak none.
+// Package subprotocol reads and writes what is inside the WebSocket messages of a client: the JSON and protobuf
+// subprotocols, reliable or not, and the bare frames of clients that speak none.
 //
 // A client must be able to tell a refused request from a broken one, and what one client publishes must reach the
 // next unchanged. So decoding is strict, in the manner of the service: a request either is exactly what the
 // protocol describes, or the connection is closed with a reason that says what is wrong with it; and the JSON text
 // of a payload travels byte for byte, numbers, white space and all.
 //
-// Facts: the client protocol of Azure Web PubSub, sections 7, 8 and 14. What requests mean is decided by clientws;
+// Facts: the client protocol of Azure Web PubSub, sections 7 to 10 and 14. What requests mean is decided by clientws;
 // who receives what, by hub. Everything here is free of state and safe for concurrent use.
 package subprotocol
 
@@ -43,18 +43,19 @@ type Protocol interface {
 
 // The protocols of the service.
 var (
-	Raw          Protocol = raw{}
-	JSON         Protocol = json{}
-	ReliableJSON Protocol = reliableJSON{}
+	Raw              Protocol = raw{}
+	JSON             Protocol = json{}
+	ReliableJSON     Protocol = reliableJSON{}
+	Protobuf         Protocol = protobuf{}
+	ReliableProtobuf Protocol = reliableProtobuf{}
 )
 
 // ByName returns the protocol that a client asked for; names ignore case.
 func ByName(name string) (Protocol, bool) {
-	switch {
-	case strings.EqualFold(name, jsonName):
-		return JSON, true
-	case strings.EqualFold(name, reliableJSONName):
-		return ReliableJSON, true
+	for _, p := range [...]Protocol{JSON, ReliableJSON, Protobuf, ReliableProtobuf} {
+		if strings.EqualFold(name, p.Name()) {
+			return p, true
+		}
 	}
 	return nil, false
 }
@@ -64,6 +65,8 @@ const (
 	rawEncoding = iota
 	jsonEncoding
 	reliableJSONEncoding
+	protobufEncoding
+	reliableProtobufEncoding
 )
 
 // Kind is what a request asks for.

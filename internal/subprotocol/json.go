@@ -28,6 +28,8 @@ func (reliableJSON) AppendMessage(b []byte, m *hub.Message) ([]byte, hub.Opcode)
 	return appendMessage(b, m), hub.OpText
 }
 
+func (reliableJSON) AppendStart(b []byte, _ int) []byte { return b }
+
 func (reliableJSON) AppendSequence(b []byte, n uint64) []byte {
 	return append(strconv.AppendUint(append(b, `,"sequenceId":`...), n, 10), '}')
 }
