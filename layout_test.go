@@ -28,6 +28,7 @@ var layout = map[string]struct {
 		[]string{"tabard/internal/store"}, nil},
 	"tabard/internal/directory": {"the tenant: applications, service principals, user-assigned identities",
 		[]string{"tabard/internal/store"}, nil},
+	"tabard/internal/rbac":     {"who may do what where: role definitions and assignments", []string{"tabard/internal/store"}, nil},
 	"tabard/internal/identity": {"a token for an audience, cached; sources are behind an interface", nil, nil},
 	"tabard/internal/tokenservice": {"the embedded issuer: keys, discovery, minting",
 		[]string{"tabard/internal/store", "tabard/internal/directory", "tabard/internal/identity", "tabard/guard/reason"}, []string{"jose"}},
