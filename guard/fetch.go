@@ -23,6 +23,24 @@ const (
 // newClient returns the client that issuers are asked with: https with the
 // given roots, no redirects, small answers.
 func newClient(t Trust) (*http.Client, error) {
+	transport := t.Transport
+	if transport == nil {
+		var err error
+		if transport, err = newTransport(t); err != nil {
+			return nil, err
+		}
+	} else if t.CAFile != "" || t.RootCAs != nil {
+		return nil, errors.New("guard: Transport: CAFile and RootCAs have no effect on it; set them there")
+	}
+	return &http.Client{
+		Transport: transport,
+		Timeout:   fetchTimeout,
+		// A redirect would let whoever answers choose another issuer.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
+}
+
+func newTransport(t Trust) (http.RoundTripper, error) {
 	roots := t.RootCAs
 	if t.CAFile != "" {
 		pem, err := os.ReadFile(t.CAFile)
@@ -38,20 +56,15 @@ func newClient(t Trust) (*http.Client, error) {
 			return nil, fmt.Errorf("guard: CAFile: no certificate in %s", t.CAFile)
 		}
 	}
-	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: fetchTimeout}).DialContext,
-			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    fetchTimeout,
-			ForceAttemptHTTP2:      true,
-			MaxIdleConnsPerHost:    1,
-			IdleConnTimeout:        30 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
-		Timeout: fetchTimeout,
-		// A redirect would let whoever answers choose another issuer.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: fetchTimeout}).DialContext,
+		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    fetchTimeout,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConnsPerHost:    1,
+		IdleConnTimeout:        30 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
 	}, nil
 }
 

@@ -59,6 +59,13 @@ type Trust struct {
 	// Microsoft's clouds are known to each other.
 	AlsoHosts []string
 
+	// Transport carries the requests for discovery documents and keys, in place of
+	// one that dials: for an issuer in the same process, or where everything that
+	// goes out must take a certain way. What is fetched is judged all the same.
+	// Its connections stay its owner's: CAFile and RootCAs cannot be combined with
+	// it, and Close leaves it alone. Default: one of the verifier's own.
+	Transport http.RoundTripper
+
 	// AllowLoopbackHTTP permits issuers on http://localhost and loopback
 	// addresses. Dangerous outside tests: whoever can listen on this machine can
 	// then be the issuer.
@@ -110,6 +117,7 @@ type Verifier struct {
 	seen      *seenTokens // nil: none
 
 	client  *http.Client
+	foreign bool // the client's transport is somebody else's
 	cancel  context.CancelFunc
 	flights sync.WaitGroup
 }
@@ -137,7 +145,7 @@ func NewVerifier(t Trust) (*Verifier, error) {
 	if err != nil {
 		faults = append(faults, err)
 	}
-	v.client = client
+	v.client, v.foreign = client, t.Transport != nil
 	ctx, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
 	if len(t.Issuers) == 0 {
@@ -206,8 +214,8 @@ func lowerSet(list []string) map[string]bool {
 	return set
 }
 
-// Close ends fetches under way and closes idle connections. Tokens that need a
-// fetch are refused afterwards.
+// Close ends fetches under way and closes idle connections, unless they belong to
+// Trust.Transport. Tokens that need a fetch are refused afterwards.
 func (v *Verifier) Close() {
 	v.cancel()
 	for _, is := range v.issuers {
@@ -215,7 +223,9 @@ func (v *Verifier) Close() {
 		is.mu.Unlock() //lint:ignore SA2001 taking the lock is the waiting
 	}
 	v.flights.Wait()
-	v.client.CloseIdleConnections()
+	if !v.foreign {
+		v.client.CloseIdleConnections()
+	}
 }
 
 // Preload fetches the discovery documents and keys of all issuers, so that a
