@@ -19,6 +19,8 @@ const (
 	watchTimeout = 30 * time.Second
 	// patience is how long a write waits for the watcher before it suspects it dead and asks for a reload.
 	patience = 2 * time.Second
+	// conflictWait is how long a write that lost waits to see what it lost against.
+	conflictWait = 2 * patience
 	// markerAge is how long the marker of a deletion is kept, and markerBatch how many old ones are removed
 	// each time that the bucket is loaded.
 	markerAge   = 24 * time.Hour
@@ -245,9 +247,9 @@ func (b *bucket) gone(ctx context.Context, present map[string]bool) ([]change, e
 		if _, ok := present[name]; ok {
 			continue // there, or its deletion is among the changes
 		}
-		if err := b.missing(ctx, name); errors.Is(err, ErrNotFound) {
+		if _, err := b.exists(ctx, name); errors.Is(err, ErrNotFound) {
 			gone = append(gone, change{key: key, deleted: true})
-		} else if !errors.Is(err, ErrConflict) {
+		} else if err != nil {
 			return nil, err
 		}
 	}
@@ -325,17 +327,33 @@ func (b *bucket) await(ctx context.Context, revision uint64) error {
 	}
 }
 
-// missing says why a document does not have the revision that a write expected. When somebody else was faster it
-// returns only after the snapshot shows what they wrote, so that whoever tries again starts from there.
-func (b *bucket) missing(ctx context.Context, name string) error {
+// exists asks the bucket itself, past the snapshot: the revision of the document, or ErrNotFound.
+func (b *bucket) exists(ctx context.Context, name string) (revision uint64, err error) {
 	entry, err := b.kv.Get(ctx, name)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
-		return ErrNotFound
+		return 0, ErrNotFound
 	case err != nil:
+		return 0, err
+	}
+	return entry.Revision(), nil
+}
+
+// missing says why a document does not have the revision that a write expected. It is for writers only: see conflict.
+func (b *bucket) missing(ctx context.Context, name string) error {
+	revision, err := b.exists(ctx, name)
+	if err != nil {
 		return err
 	}
-	_ = b.await(ctx, entry.Revision()) // a conflict it is, however long the snapshot takes
+	return b.conflict(ctx, revision)
+}
+
+// conflict is ErrConflict, returned only after the snapshot shows the revision that somebody else was faster with, so
+// that whoever tries again starts from there. It waits for the watcher, which therefore must not call it.
+func (b *bucket) conflict(ctx context.Context, revision uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, conflictWait)
+	defer cancel()
+	_ = b.await(ctx, revision) // a conflict it is, whether or not it shows in time
 	return ErrConflict
 }
 
@@ -350,8 +368,7 @@ func (b *bucket) delete(ctx context.Context, name string, revision uint64) (uint
 		case err != nil:
 			return 0, err
 		case revision != 0 && entry.Revision() != revision:
-			_ = b.await(ctx, entry.Revision())
-			return 0, ErrConflict
+			return 0, b.conflict(ctx, entry.Revision())
 		}
 		marker := nats.NewMsg("$KV." + b.kv.Bucket() + "." + name)
 		marker.Header.Set("KV-Operation", "DEL")
