@@ -57,7 +57,9 @@ func TestWhatAForeignTransportBringsIsJudgedAllTheSame(t *testing.T) {
 		"keys on another host": func(w http.ResponseWriter, _ *http.Request) {
 			writeJSON(w, map[string]any{"issuer": is.v1(tenant), "jwks_uri": "https://evil.example/keys"})
 		},
-		"a redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/common/discovery/keys", http.StatusFound) },
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/common/discovery/keys", http.StatusFound)
+		},
 	} {
 		trust := is.trust(c)
 		trust.Issuers, trust.RootCAs = trust.Issuers[:1], nil

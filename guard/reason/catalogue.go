@@ -61,6 +61,7 @@ const (
 	LocalAuthDisabled   Code = "local_auth_disabled"
 	AADAuthDisabled     Code = "aad_auth_disabled"
 	PermissionDenied    Code = "permission_denied"
+	RoleUnassigned      Code = "role_unassigned"
 	ConnectionLimit     Code = "connection_limit"
 	OriginDenied        Code = "origin_denied"
 )
@@ -200,6 +201,8 @@ var catalogue = []Reason{
 		"use an access key, or set disableAadAuth to false"},
 	{PermissionDenied, "the caller is known but may not do this",
 		"grant the role or permission that the operation needs"},
+	{RoleUnassigned, "the caller's token is good, but no role that is assigned to it allows the operation",
+		"assign a role such as Web PubSub Service Owner to the caller's object id at the instance, its resource group or its subscription (tabard role assign); it counts at once"},
 	{ConnectionLimit, "the instance or hub has as many connections as it may have",
 		"close connections or raise the limit"},
 	{OriginDenied, "the browser page's origin is not allowed to connect",

@@ -47,7 +47,8 @@ func (v *Verifier) Client(in *settings.Instance, r *http.Request, hub string) (*
 }
 
 func (v *Verifier) verifyClient(in *settings.Instance, r *http.Request, hub, token string) (*Client, *Refusal) {
-	keys := []string{v.opt.ServiceKey(in)}
+	service := v.opt.ServiceKey(in)
+	keys := []string{service}
 	if !in.DisableLocalAuth {
 		keys = append(keys, in.Keys.Primary, in.Keys.Secondary)
 	}
@@ -65,6 +66,11 @@ func (v *Verifier) verifyClient(in *settings.Instance, r *http.Request, hub, tok
 	})
 	if !ok {
 		return nil, audienceMismatch(p.audiences, want)
+	}
+	if p.key == service && p.refusal == nil { // and not an access key
+		if refusal := v.mayStillConnect(in, p.kid); refusal != nil {
+			return nil, refusal
+		}
 	}
 	return p.client, p.refusal
 }
@@ -112,7 +118,7 @@ func (c claims) client(p *proof) {
 
 // badGroup is a 400 and not a 401: the token is genuine, but asks for the impossible.
 func badGroup(message string) *Refusal {
-	return &Refusal{http.StatusBadRequest, reason.GroupClaimInvalid, message}
+	return &Refusal{Status: http.StatusBadRequest, Code: reason.GroupClaimInvalid, Message: message}
 }
 
 // validGroup tells whether name has 1 to 1024 characters, not only white space.

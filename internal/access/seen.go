@@ -11,6 +11,7 @@ import (
 // A proof is what a verified token claims, without what depends on the request. It is shared and never changed.
 type proof struct {
 	key       string // that it was signed with
+	kid       string // the name of a key in the header, if there is one
 	audiences []string
 	life      lifetime
 
@@ -39,7 +40,7 @@ func (v *Verifier) prove(memory *seen, token string, read func(claims, *proof), 
 }
 
 func verify(token string, read func(claims, *proof), keys ...string) (*proof, *Refusal) {
-	payload, key, refusal := open(token, keys...)
+	payload, key, kid, refusal := open(token, keys...)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -55,7 +56,7 @@ func verify(token string, read func(claims, *proof), keys ...string) (*proof, *R
 	if err != nil {
 		return nil, unauthorized(reason.ClaimInvalid, "The claim aud %v.", err)
 	}
-	p := &proof{key: key, audiences: audiences, life: life}
+	p := &proof{key: key, kid: kid, audiences: audiences, life: life}
 	read(claims, p)
 	return p, nil
 }

@@ -8,20 +8,31 @@ import (
 	"tabard/internal/settings"
 )
 
-// Server verifies the access-key token of a REST request (rest-api.md 5.1): its audience is the URL of the request,
-// with the query or without. The error is a [*Refusal] with status 401.
+// Server decides whether a REST request may do a data action, such as
+// "Microsoft.SignalRService/WebPubSub/hub/send/action". The error is a [*Refusal].
+//
+// The bearer is a token that was signed with an access key (rest-api.md 5.1), which may do everything and whose
+// audience is the URL of the request, with the query or without; or a token of a directory (rest-api.md 5.3), whose
+// principal needs a role that allows the action at the instance. Who it is, is returned.
 //
 // A token that was verified before is found again by its hash until it expires or its key is replaced; only its
-// times and its audience are compared then.
-func (v *Verifier) Server(in *settings.Instance, r *http.Request) error {
+// times and its audience, or the roles of its principal, are looked at then.
+func (v *Verifier) Server(in *settings.Instance, r *http.Request, action string) (Principal, error) {
 	token, refusal := bearer(r.Header)
-	if refusal == nil {
-		refusal = v.verifyServer(in, r, token)
-	}
 	if refusal != nil {
-		return refusal
+		return Principal{}, refusal
 	}
-	return nil
+	if isRSA(token) {
+		p, refusal := v.verifyDirectory(in, r, token, action)
+		if refusal != nil {
+			return Principal{}, refusal
+		}
+		return p, nil
+	}
+	if refusal := v.verifyServer(in, r, token); refusal != nil {
+		return Principal{}, refusal
+	}
+	return Principal{}, nil
 }
 
 func (v *Verifier) verifyServer(in *settings.Instance, r *http.Request, token string) *Refusal {

@@ -21,6 +21,8 @@ type ClientTokenOptions struct {
 	Groups   []string  // joined at connect
 	Issued   time.Time // zero: now
 	Expires  time.Time // zero: DefaultLifetime after Issued
+
+	keyID string // names the principal that asked for a token of the service's own key
 }
 
 // ClientAudience is the audience of a client token for a hub at an endpoint such as "https://pubsub.example.com".
@@ -45,7 +47,11 @@ func SignClientToken(key string, o ClientTokenOptions) (string, error) {
 	if o.Expires.IsZero() {
 		o.Expires = o.Issued.Add(DefaultLifetime)
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: []byte(key)}, (&jose.SignerOptions{}).WithType("JWT"))
+	header := (&jose.SignerOptions{}).WithType("JWT")
+	if o.keyID != "" {
+		header = header.WithHeader("kid", o.keyID)
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: []byte(key)}, header)
 	if err != nil {
 		return "", err
 	}

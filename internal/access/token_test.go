@@ -387,14 +387,21 @@ func TestWithoutLocalAuthentication(t *testing.T) {
 	if _, err := v.Client(in, connect(sign(service, good(nil))), "chat"); err != nil {
 		t.Errorf("client with the service's key: %v", err)
 	}
-	if key, ok := v.ClientKey(in); !ok || key != service {
-		t.Errorf("signs with %q", key)
+	for _, tc := range []struct {
+		name string
+		in   *settings.Instance
+		want string
+	}{{"with keys switched off", in, service}, {"with keys", instance(), primary}} {
+		token, err := v.SignFor(tc.in, Principal{}, ClientTokenOptions{Audience: "http://example.com/client/hubs/chat", Issued: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, kid, refusal := open(token, tc.want); refusal != nil || kid != "" {
+			t.Errorf("%s: signed with another key, or kid %q", tc.name, kid)
+		}
 	}
-	if key, ok := v.ClientKey(instance()); !ok || key != primary {
-		t.Errorf("signs with %q", key)
-	}
-	if _, ok := verifier().ClientKey(in); ok {
-		t.Error("signs without a key")
+	if _, err := verifier().SignFor(in, Principal{}, ClientTokenOptions{}); !errors.Is(err, ErrNoKey) {
+		t.Errorf("signs without a key: %v", err)
 	}
 	if _, err := verifier().Client(in, connect(sign("", good(nil))), "chat"); code(err) != reason.LocalAuthDisabled {
 		t.Errorf("an empty key: %v", err)
@@ -446,7 +453,7 @@ func TestARememberedClientTokenIsJudgedAgain(t *testing.T) {
 	if _, err := v.Client(in, httptest.NewRequest("GET", "/client/hubs/other?access_token="+token, nil), "other"); code(err) != reason.AudienceMismatch {
 		t.Errorf("for another hub: %v", err)
 	}
-	if err := v.Server(in, call("/client/hubs/chat", token)); err != nil {
+	if err := server(v, in, call("/client/hubs/chat", token)); err != nil {
 		t.Errorf("the memories of clients and servers are mixed: %v", err)
 	}
 	clock = now.Add(time.Hour)

@@ -4,6 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
+
+	"tabard/guard/reason"
+	"tabard/internal/access"
 )
 
 // Every status, error code and body of this API is made in this file (rest-api.md 1.1, 2).
@@ -13,7 +17,9 @@ type answer struct {
 	status int
 	code   string // of an error, also sent as x-ms-error-code
 	body   []byte // JSON; empty: no body
-	allow  string // of 405
+
+	allow     string // of 405
+	challenge string // of 401, what is wrong with the token; empty: there was none
 }
 
 // The headers that every answer shares. Nobody changes these slices.
@@ -21,6 +27,7 @@ var (
 	supportedVersions = []string{"2021-10-01, 2022-11-01, 2023-07-01, 2024-01-01, 2024-12-01"}
 	jsonContent       = []string{"application/json; charset=utf-8"}
 	bearerChallenge   = []string{"Bearer"}
+	retrySoon         = []string{"1"}
 )
 
 // maxEcho bounds the request id that is sent back.
@@ -40,6 +47,11 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) {
 		h.Set("Allow", a.allow)
 	case http.StatusUnauthorized:
 		h["Www-Authenticate"] = bearerChallenge
+		if a.challenge != "" {
+			h["Www-Authenticate"] = []string{a.challenge}
+		}
+	case http.StatusServiceUnavailable:
+		h["Retry-After"] = retrySoon
 	}
 	if len(a.body) > 0 {
 		h["Content-Type"] = jsonContent
@@ -104,13 +116,40 @@ func bodyTooLarge() answer {
 	return badRequest("The request body is larger than %d bytes.", MaxBody)
 }
 
-// denied answers a caller who is not let in: 401, or 403 for one who is known and may not do this.
-func denied(status int, message string) answer {
+// denied answers a caller who is not let in: 401, 403 for one who is known and may not do this, or 503 if the issuer of
+// the token cannot be asked whether it is good.
+func denied(why *access.Refusal) answer {
 	code := "Error.Unauthorized"
-	if status == http.StatusForbidden {
+	switch why.Status {
+	case http.StatusForbidden:
 		code = "Error.Forbidden"
+	case http.StatusServiceUnavailable:
+		code = "Error.ServiceUnavailable"
 	}
-	return failed(status, code, "Request", message)
+	a := failed(why.Status, code, "Request", why.Message)
+	if why.Code != reason.NoToken {
+		a.challenge = `Bearer error="invalid_token", error_description="` + quotable(why.Message) + `"`
+	}
+	return a
+}
+
+// quotable makes a text fit for a quoted string of a header: printable ASCII, bounded.
+func quotable(text string) string {
+	const limit = 512 // bytes
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == '"' || r == '\\':
+			return '\''
+		case r < ' ' || r > '~':
+			return '?'
+		}
+		return r
+	}, text)
+	return text[:min(len(text), limit)]
+}
+
+func nothingToSignWith() answer {
+	return failed(http.StatusForbidden, "Error.Forbidden", "Request", "Access keys are switched off for this instance, and there is nothing else to sign a client token with.")
 }
 
 func noSuchPath() answer {

@@ -541,6 +541,23 @@ var checklist = map[int]struct {
 		}
 		c.getsNothing()
 	}},
+	61: {"a directory's token without a role, then 403; with Owner, then 2xx", func(s *service) {
+		s.withRoles()
+		resp := s.want(403, request{method: "POST", path: "/api/hubs/chat/:send", body: "hi", token: directoryToken(nobody)})
+		if got := resp.header.Get("x-ms-error-code"); got != "Error.Forbidden" {
+			s.t.Error(got)
+		}
+		c := s.connect(who{})
+		s.want(202, request{method: "POST", path: "/api/hubs/chat/:send", body: "hi", token: directoryToken(owner)})
+		c.getsText("hi")
+	}},
+	62: {"Reader, then HEAD is 200 and :send 403", func(s *service) {
+		s.withRoles()
+		c := s.connect(who{id: "c1"})
+		s.want(200, request{method: "HEAD", path: "/api/hubs/chat/connections/c1", token: directoryToken(reader)})
+		s.want(403, request{method: "POST", path: "/api/hubs/chat/:send", body: "hi", token: directoryToken(reader)})
+		c.getsNothing()
+	}},
 	63: {"disableLocalAuth, then an access-key token is 401", func(s *service) {
 		s.instance.DisableLocalAuth = true
 		s.post(401, "/api/hubs/chat/:send", "hi", "text/plain")
@@ -563,8 +580,6 @@ var checklist = map[int]struct {
 
 // elsewhere are the lines that this package alone cannot show.
 var elsewhere = map[int]string{
-	61: "tokens of the directory are not accepted on the data plane yet; authorize has the place for them",
-	62: "likewise",
 	65: "the SDK itself runs against the binary in conformance/js",
 }
 

@@ -65,6 +65,8 @@ type call struct {
 	// The names in the path, unescaped; empty where the operation has none.
 	hubName, group, user, connection, permission string
 
+	caller access.Principal // zero: somebody with an access key
+
 	hub *hub.Hub // nil while nobody was ever connected: it serves as an empty one
 }
 
@@ -93,7 +95,8 @@ func (c *call) answer() answer {
 	if c.instance = c.opt.Instance(c.r); c.instance == nil {
 		return noSuchInstance()
 	}
-	if err := c.authorize(); err != nil {
+	var err error
+	if c.caller, err = c.opt.Access.Server(c.instance, c.r, c.op.action); err != nil {
 		return c.refuse(err)
 	}
 	if refused := c.validate(); refused != nil {
@@ -103,11 +106,7 @@ func (c *call) answer() answer {
 	return c.op.serve(c)
 }
 
-// authorize decides whether the caller may do c.op. An access key may do everything; c.op.action is what a role
-// has to grant to a principal of the directory.
-func (c *call) authorize() error { return c.opt.Access.Server(c.instance, c.r) }
-
-// refuse answers a caller that authorize turned away, and leaves a record of why.
+// refuse answers a caller who is not let in, and leaves a record of why.
 func (c *call) refuse(err error) answer {
 	var why *access.Refusal
 	if !errors.As(err, &why) {
@@ -116,9 +115,12 @@ func (c *call) refuse(err error) answer {
 	}
 	c.opt.Trace.Record(trace.Record{
 		Kind: trace.Request, Instance: c.instance.Name, Hub: c.hubName, Connection: c.connection, User: c.user,
-		Event: c.op.id, Status: why.Status, Code: why.Code, Detail: why.Message,
+		Event: c.op.id, Claims: why.Claims, Status: why.Status, Code: why.Code, Detail: why.Message,
 	})
-	return denied(why.Status, why.Message)
+	if why.Err != nil {
+		c.opt.Log.Warn("a token could not be verified", "operation", c.op.id, "code", why.Code, "err", why.Err)
+	}
+	return denied(why)
 }
 
 // validate checks what every operation has in common: the version and the names in the path.

@@ -67,7 +67,7 @@ func TestAnAddressWithoutInstance(t *testing.T) {
 func TestARefusedCallerIsAnsweredAndRecorded(t *testing.T) {
 	s := newService(t)
 	resp := s.want(401, request{method: "POST", path: "/api/hubs/chat/users/u/:send", body: "secret payload", token: sign("some other key of some other instance", s.url)})
-	if resp.header.Get("WWW-Authenticate") != "Bearer" || resp.header.Get("x-ms-error-code") != "Error.Unauthorized" {
+	if resp.header.Get("WWW-Authenticate") != `Bearer error="invalid_token", error_description="The token's signature fits neither access key of the instance."` || resp.header.Get("x-ms-error-code") != "Error.Unauthorized" {
 		t.Error(resp.header)
 	}
 	records := s.trace.Records(trace.Filter{Instance: "default"})

@@ -18,6 +18,7 @@ import (
 	"tabard/internal/access"
 	"tabard/internal/dataplane"
 	"tabard/internal/hub"
+	"tabard/internal/rbac"
 	"tabard/internal/settings"
 	"tabard/internal/subprotocol"
 	"tabard/internal/trace"
@@ -37,9 +38,11 @@ type service struct {
 	t        testing.TB
 	url      string
 	handler  http.Handler
+	access   *access.Verifier
 	hubs     *hub.Registry
 	instance *settings.Instance
 	trace    *trace.Recorder
+	roles    *rbac.RBAC // nil: nobody has one; see withRoles
 }
 
 func newService(t testing.TB) *service {
@@ -47,9 +50,17 @@ func newService(t testing.TB) *service {
 	s := &service{
 		t:        t,
 		hubs:     hub.NewRegistry(hub.Options{CloseTimeout: 50 * time.Millisecond, Tick: 10 * time.Millisecond, MaxGroups: 50}),
-		instance: &settings.Instance{Name: "default", Keys: settings.Keys{Primary: primaryKey, Secondary: secondaryKey}},
+		instance: &settings.Instance{Name: "default", SubscriptionID: subscriptionID, ResourceGroup: "default", Keys: settings.Keys{Primary: primaryKey, Secondary: secondaryKey}},
 		trace:    trace.New(trace.Options{}),
 	}
+	s.access = access.New(access.Options{
+		Endpoints:  func(*settings.Instance) []string { return []string{publicOrigin} },
+		ServiceKey: func(*settings.Instance) string { return "the service's own key, which nobody else knows" },
+		Tokens:     verifyDirectoryToken,
+		Allowed: func(p access.Principal, scope, action string) bool {
+			return s.roles != nil && s.roles.Allowed(p.ObjectID, scope, action, true)
+		},
+	})
 	s.handler = dataplane.New(dataplane.Options{
 		Instance: func(r *http.Request) *settings.Instance {
 			if strings.HasPrefix(r.Host, "nobody.") {
@@ -58,7 +69,7 @@ func newService(t testing.TB) *service {
 			return s.instance
 		},
 		Hubs:   s.hubs,
-		Access: access.New(access.Options{Endpoints: func(*settings.Instance) []string { return []string{publicOrigin} }}),
+		Access: s.access,
 		Trace:  s.trace,
 	})
 	server := httptest.NewServer(s.handler)

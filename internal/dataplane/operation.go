@@ -13,8 +13,8 @@ type operation struct {
 	id     string
 	method string
 	path   string // with the definition's parameter names
-	// action is the data action under Microsoft.SignalRService/WebPubSub/ that a role has to allow; not published,
-	// inferred from the descriptions of the actions (rest-api.md 5.3).
+	// action is the data action that a role has to allow, in the table without its provider; which operation needs
+	// which is not published, but inferred from the descriptions of the actions (rest-api.md 5.3).
 	action string
 	serve  func(*call) answer
 	public bool // nobody has to prove who they are
@@ -102,6 +102,7 @@ var routes = func() (routes []*route) {
 			}
 		}
 		rt.ops = append(rt.ops, op)
+		op.action = "Microsoft.SignalRService/WebPubSub/" + op.action
 		rt.allow = strings.TrimPrefix(rt.allow+", "+op.method, ", ")
 	}
 	return routes

@@ -1,8 +1,8 @@
 package dataplane
 
 import (
+	"errors"
 	"math"
-	"net/http"
 	"strings"
 	"time"
 
@@ -11,7 +11,8 @@ import (
 )
 
 // generateToken signs a client access token for the caller. SDKs ask for it when they hold a token of the directory
-// and no access key; a caller with an access key gets one as well.
+// and no access key; a caller with an access key gets one as well. The token counts only as long as the caller's key,
+// or its role.
 func (c *call) generateToken() answer {
 	user, _, refused := c.once("userId")
 	if refused != nil {
@@ -38,17 +39,15 @@ func (c *call) generateToken() answer {
 	default:
 		return badRequest("Invalid clientType: it must be Default or MQTT.")
 	}
-	key, ok := c.opt.Access.ClientKey(c.instance)
-	if !ok {
-		return denied(http.StatusForbidden, "Access keys are switched off for this instance, there is nothing to sign a client token with.")
-	}
 	now := time.Now()
-	token, err := access.SignClientToken(key, access.ClientTokenOptions{
+	token, err := c.opt.Access.SignFor(c.instance, c.caller, access.ClientTokenOptions{
 		Audience: access.ClientAudience(c.opt.Origin(c.r), strings.ToLower(c.hubName), kind),
 		UserID:   user, Roles: c.params("role"), Groups: groups,
 		Issued: now, Expires: time.Unix(now.Unix()+60*minutes, 0), // beyond what a time.Duration holds
 	})
 	switch {
+	case errors.Is(err, access.ErrNoKey):
+		return nothingToSignWith()
 	case err != nil:
 		c.opt.Log.Error("client token not signed", "hub", c.hubName, "err", err)
 		return internalError()
