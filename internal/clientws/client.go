@@ -25,6 +25,7 @@ type client struct {
 	mode     mode
 	parser   parser
 	acks     acked
+	streams  streams
 
 	mu      sync.Mutex         // guards the following
 	started bool               // the connected event is on its way
@@ -54,6 +55,7 @@ func (cl *client) ended(reason string) {
 	if cancel != nil {
 		cancel() // nobody is left to hear the answer
 	}
+	cl.cancelStreams()
 	if started {
 		cl.session.Disconnected(reason)
 	}

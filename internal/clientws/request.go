@@ -38,6 +38,7 @@ func (cl *client) message(op hub.Opcode, payload []byte) error {
 		return nil
 	}
 	var failure *subprotocol.AckError
+	watch := false // begins behind the ack
 	switch req.Kind {
 	case subprotocol.JoinGroup:
 		failure = cl.join(req.Group)
@@ -51,12 +52,51 @@ func (cl *client) message(op hub.Opcode, payload []byte) error {
 		cl.conn.Send(cl.protocol.Pong())
 	case subprotocol.SequenceAck: // ignored where nothing is numbered
 		cl.conn.Acknowledge(req.Sequence)
+	case subprotocol.Invoke:
+		cl.invoke(&req)
+	case subprotocol.CancelInvocation: // by the time that it is read, the answer is on its way
+	case subprotocol.StreamStart:
+		cl.startStream(&req)
+	case subprotocol.StreamData:
+		cl.streamPart(&req)
+	case subprotocol.StreamEnd:
+		cl.finishStream(&req)
+	case subprotocol.SetGroupState:
+		failure = stateFailure(cl.hub.SetState(cl.conn, req.Group, req.State))
+	case subprotocol.SubscribeGroupState:
+		if failure = cl.mayWatch(req.Group); failure == nil {
+			watch = true
+		}
+	case subprotocol.UnsubscribeGroupState:
+		cl.hub.UnwatchState(cl.conn, req.Group)
 	}
 	if req.HasAck {
 		if failure == nil {
 			cl.acks.add(req.AckID)
 		}
 		cl.conn.Send(cl.protocol.Ack(req.AckID, failure))
+	}
+	if watch {
+		// The ack has said yes; a connection that watches too much already hears of nothing more.
+		_ = cl.hub.WatchState(cl.conn, req.Group)
+	}
+	return nil
+}
+
+// mayWatch tells whether the client may see the states of a group: as a member, or with leave to become one.
+func (cl *client) mayWatch(group string) *subprotocol.AckError {
+	if !cl.conn.InGroup(group) && !cl.conn.Allows(hub.JoinLeaveGroup, group) {
+		return forbidden("watch", group)
+	}
+	return nil
+}
+
+func stateFailure(err error) *subprotocol.AckError {
+	switch {
+	case errors.Is(err, hub.ErrNotMember):
+		return &subprotocol.AckError{Name: subprotocol.Forbidden, Message: "The client is not a member of the group."}
+	case err != nil:
+		return &subprotocol.AckError{Name: subprotocol.Forbidden, Message: "The connection shows too many group states."}
 	}
 	return nil
 }
@@ -109,13 +149,28 @@ const (
 	reasonFailed     = "Event handler invocation failed"
 )
 
-// event asks the application and passes its answer on. While it does, nothing more is read from the client.
+// event asks the application and passes its answer on.
 func (cl *client) event(req *subprotocol.Request) *subprotocol.AckError {
+	reply, err := cl.ask(req)
+	if err != nil {
+		return cl.eventFailed(err)
+	}
+	if reply != nil {
+		cl.conn.SendMessage(reply)
+	}
+	return nil
+}
+
+// errEnded says that the connection ended before the application was asked.
+var errEnded = errors.New("the connection has ended")
+
+// ask asks the application. While it does, nothing more is read from the client. The reply is nil if there is none.
+func (cl *client) ask(req *subprotocol.Request) (*hub.Message, error) {
 	ctx, cancel := context.WithCancel(context.Background()) // ended by the end of the connection
 	defer cancel()
 	defer cl.pending(nil)
 	if !cl.pending(cancel) {
-		return nil
+		return nil, errEnded
 	}
 	cl.conn.Hold()
 	defer cl.conn.Heard()
@@ -125,14 +180,26 @@ func (cl *client) event(req *subprotocol.Request) *subprotocol.AckError {
 		Metadata: convert[eventhandler.Pair](req.Metadata),
 	})
 	if err != nil {
-		return cl.eventFailed(err)
+		return nil, err
 	}
-	if reply != nil {
-		cl.conn.SendMessage(&hub.Message{
-			Type: hub.DataType(reply.Type), Data: reply.Data, Metadata: convert[hub.Pair](reply.Metadata),
-		})
+	if reply == nil {
+		return nil, nil
 	}
-	return nil
+	return &hub.Message{Type: hub.DataType(reply.Type), Data: reply.Data, Metadata: convert[hub.Pair](reply.Metadata)}, nil
+}
+
+// invoke is an event whose answer goes to one invocation (section 12).
+func (cl *client) invoke(req *subprotocol.Request) {
+	reply, err := cl.ask(req)
+	var failure *subprotocol.AckError
+	switch {
+	case errors.Is(err, eventhandler.ErrNoHandler):
+		failure = &subprotocol.AckError{Name: subprotocol.NotFound, Message: "Event handler not found."}
+	case err != nil:
+		cl.server.opt.Log.Debug("invocation failed", "hub", cl.hub.Name(), "conn", cl.conn.ID(), "error", err)
+		failure = &subprotocol.AckError{Name: subprotocol.InternalServerError, Message: "Internal server error"}
+	}
+	cl.conn.Send(cl.protocol.InvokeResponse(req.Invocation, reply, failure))
 }
 
 // convert passes metadata from one package's pairs to the other's.

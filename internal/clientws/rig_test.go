@@ -530,3 +530,14 @@ func (c *wsClient) close() {
 		}
 	}
 }
+
+// tokenFor makes a client token for another hub than chat.
+func (r *rig) tokenFor(hubName string) string {
+	r.t.Helper()
+	in, _ := r.settings.Snapshot().Instance("default")
+	token, err := access.SignClientToken(in.Keys.Primary, access.ClientTokenOptions{Audience: access.ClientAudience(r.origin(r.base), hubName, "")})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return token
+}

@@ -143,29 +143,38 @@ func (c *Conn) joinLocked(group string) error {
 	return nil
 }
 
+// Locks nest in this order: states.mu, Conn.mu, the locks of indexes, queue.mu.
+
 func (c *Conn) leave(group string) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	at := c.memberships[group]
+	if at != nil {
+		delete(c.memberships, group)
+		c.hub.groups.remove(group, at)
+	}
+	c.mu.Unlock()
 	if at == nil {
 		return false
 	}
-	delete(c.memberships, group)
-	c.hub.groups.remove(group, at)
+	c.hub.states.left(c, group)
 	return true
 }
 
 func (c *Conn) leaveAll() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.leaveAllLocked()
+	was := c.leaveAllLocked()
+	c.mu.Unlock()
+	for group := range was {
+		c.hub.states.left(c, group)
+	}
 }
 
-func (c *Conn) leaveAllLocked() {
+func (c *Conn) leaveAllLocked() (was map[string]*membership) {
 	for group, at := range c.memberships {
 		c.hub.groups.remove(group, at)
 	}
-	c.memberships = nil
+	was, c.memberships = c.memberships, nil
+	return was
 }
 
 // end takes the connection out of the hub and tells the owner. It reports whether this call did it.
@@ -178,6 +187,7 @@ func (c *Conn) end(reason string) bool {
 	c.gone = true
 	c.leaveAllLocked()
 	c.mu.Unlock()
+	c.hub.states.gone(c)
 	c.hub.remove(c)
 	if c.ended != nil {
 		c.ended(reason)

@@ -12,6 +12,7 @@ type Hub struct {
 	instance, name string // lower case
 	conns          directory
 	groups, users  index
+	states         states
 	closed         atomic.Bool
 }
 

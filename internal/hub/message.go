@@ -44,8 +44,24 @@ type Message struct {
 	Data       []byte   // valid for Type; Text and JSON are UTF-8
 	Metadata   []Pair   // in order, without repeated keys; nil for none
 
+	// Stream says which part of which stream the message is; nil: none.
+	Stream *StreamInfo
 	// TTL is how long the message may wait in a receiver's queue; it is dropped there afterwards. 0: for ever.
 	TTL time.Duration
+}
+
+// StreamInfo is what a message that belongs to a stream says about it (client protocol, section 11).
+type StreamInfo struct {
+	ID       string
+	Sequence uint64 // from 1; of the last message: what would have come next
+	End      bool   // the last message
+	Error    *StreamError
+}
+
+// A StreamError says why a stream ended, if not as its publisher meant it.
+type StreamError struct {
+	Name, Message string
+	UserCode      string // of the publisher's own errors
 }
 
 // SendOptions choose among the receivers of a send. The zero value takes all.

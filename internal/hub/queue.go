@@ -107,11 +107,26 @@ func (q *queue) take(batch []*Frame, limit int, now int64) []*Frame {
 // enqueue appends frames in one piece and sees to it that they are written. It reports false if the connection
 // takes no more. One that has too much waiting is cut off.
 func (c *Conn) enqueue(frames ...*Frame) bool {
+	ok, over := c.queueUp(frames...)
+	if over {
+		c.overflow()
+	}
+	return ok
+}
+
+// overflow ends a connection that has too much waiting.
+func (c *Conn) overflow() {
+	c.end(ReasonSlowClient)
+	c.abort()
+}
+
+// queueUp is enqueue, but leaves it to the caller to end a connection that has too much waiting.
+func (c *Conn) queueUp(frames ...*Frame) (ok, over bool) {
 	q, r := &c.out, c.hub.registry
 	q.mu.Lock()
 	if q.closed || q.socket == nil || q.parting {
 		q.mu.Unlock()
-		return false
+		return false, false
 	}
 	for _, f := range frames {
 		q.push(f)
@@ -121,13 +136,11 @@ func (c *Conn) enqueue(frames ...*Frame) bool {
 		if r.overflows(q) {
 			q.closed = true
 			q.mu.Unlock()
-			c.end(ReasonSlowClient)
-			c.abort()
-			return false
+			return false, true
 		}
 	}
 	c.written(q)
-	return true
+	return true, false
 }
 
 // finish queues the last frames, even if that exceeds the bounds, and closes the queue.

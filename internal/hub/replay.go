@@ -84,8 +84,7 @@ func (c *Conn) publish(shared *Frame) bool {
 		if p.len() > r.opt.QueueMessages || p.size > r.opt.QueueBytes {
 			q.closed = true
 			q.mu.Unlock()
-			c.end(ReasonSlowClient)
-			c.abort()
+			c.overflow()
 			return false
 		}
 	}

@@ -39,6 +39,14 @@ type Protocol interface {
 	Ack(id uint64, failure *AckError) *hub.Frame
 	// Pong answers a ping request.
 	Pong() *hub.Frame
+	// InvokeResponse answers an Invoke: with the reply, which may be nil for none, or with a failure.
+	InvokeResponse(invocation string, reply *hub.Message, failure *AckError) *hub.Frame
+	// StreamAck tells a publisher which number of its stream is expected next.
+	StreamAck(stream string, expected uint64) *hub.Frame
+	// StreamNack refuses a part of a stream that stays open.
+	StreamNack(stream string, expected uint64, failure AckError) *hub.Frame
+	// StreamClosed ends a stream; failure is nil for the end that the publisher asked for.
+	StreamClosed(stream string, failure *AckError) *hub.Frame
 }
 
 // The protocols of the service.
@@ -80,6 +88,14 @@ const (
 	Event
 	Ping
 	SequenceAck
+	Invoke
+	CancelInvocation
+	StreamStart
+	StreamData
+	StreamEnd
+	SetGroupState
+	SubscribeGroupState
+	UnsubscribeGroupState
 )
 
 // A Request is a client's message, decoded and valid.
@@ -95,7 +111,20 @@ type Request struct {
 	Metadata []hub.Pair
 	TTL      time.Duration
 	Sequence uint64 // of SequenceAck
+
+	Invocation string // of Invoke, CancelInvocation
+	NoData     bool   // an Invoke without a payload; a StreamData that only keeps the stream alive
+
+	Stream         string        // of StreamStart, StreamData, StreamEnd
+	StreamSequence uint64        // of StreamData
+	IdleTimeout    time.Duration // of StreamStart; 0: the default
+	StreamError    *StreamError  // of StreamEnd; nil: a good end
+
+	State map[string]string // of SetGroupState; nil: clear
 }
+
+// A StreamError is why a publisher ends its stream.
+type StreamError struct{ Message, UserCode string }
 
 // AckError says why a request with an ackId was not carried out. Clients show both; only Name has a meaning.
 type AckError struct{ Name, Message string }
@@ -105,6 +134,13 @@ const (
 	Forbidden           = "Forbidden"
 	InternalServerError = "InternalServerError"
 	Duplicate           = "Duplicate"
+	NotFound            = "NotFound"          // of an invocation that nobody takes
+	BadRequest          = "BadRequest"        // of a stream that cannot begin like this
+	StreamNotFound      = "StreamNotFound"    // of a stream that is not open
+	InvalidSequenceID   = "InvalidSequenceId" // of a part that is not the next
+	IdleTimeout         = "IdleTimeout"       // of a stream that was silent for too long
+	UserError           = "UserError"         // of a stream that its publisher gave up; for subscribers
+	Cancelled           = "Cancelled"         // of a stream whose publisher is gone; for subscribers
 )
 
 // An InvalidError says what is wrong with a message. The connection is to be closed with Code; the text is fit for
@@ -124,6 +160,17 @@ const (
 	MaxMetadataValue = 1024
 	MaxMetadata      = 8192 // all keys and values together
 )
+
+// Limits of our own on what clients choose freely, in bytes.
+const (
+	MaxStreamID     = 256
+	MaxInvocationID = 256
+	MaxStateBytes   = 8192 // keys and values of one state together
+	MaxStreamError  = 1024 // message and code of a publisher's error, each
+)
+
+// DefaultIdleTimeout ends a stream without activity (section 11).
+const DefaultIdleTimeout = 300 * time.Second
 
 // MaxTTL is the longest lifetime that a publisher may ask for.
 const MaxTTL = 300 * time.Second
@@ -162,4 +209,37 @@ func ValidEvent(name string) bool {
 		}
 	}
 	return name != "" && len(name) <= 128
+}
+
+// checkStream, checkInvocation, checkState and checkStreamError hold decoded values against the limits.
+func checkStream(id string) error {
+	if id == "" || len(id) > MaxStreamID {
+		return invalid("streamId must have 1 to 256 bytes")
+	}
+	return nil
+}
+
+func checkInvocation(id string) error {
+	if id == "" || len(id) > MaxInvocationID {
+		return invalid("invocationId must have 1 to 256 bytes")
+	}
+	return nil
+}
+
+func checkState(state map[string]string) error {
+	n := 0
+	for k, v := range state {
+		n += len(k) + len(v)
+	}
+	if n > MaxStateBytes {
+		return invalid("state is larger than 8192 bytes")
+	}
+	return nil
+}
+
+func checkStreamError(e *StreamError) error {
+	if e != nil && (len(e.Message) > MaxStreamError || len(e.UserCode) > MaxStreamError) {
+		return invalid("error of a stream is larger than 1024 bytes")
+	}
+	return nil
 }

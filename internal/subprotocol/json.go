@@ -2,6 +2,8 @@ package subprotocol
 
 import (
 	"encoding/base64"
+	"maps"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -56,6 +58,30 @@ func appendMessage(b []byte, m *hub.Message) []byte {
 	} else {
 		b = append(b, `"server"`...)
 	}
+	b = appendPayload(b, m)
+	if s := m.Stream; s != nil {
+		b = append(b, `,"stream":{"streamId":`...)
+		b = appendString(b, s.ID)
+		b = append(b, `,"streamSequenceId":`...)
+		b = strconv.AppendUint(b, s.Sequence, 10)
+		if s.End {
+			b = append(b, `,"endOfStream":true`...)
+		}
+		if e := s.Error; e != nil {
+			b = append(b, `,"error":`...)
+			b = appendError(b, e.Name, e.Message)
+			if e.UserCode != "" {
+				b = append(b[:len(b)-1], `,"userErrorCode":`...)
+				b = append(appendString(b, e.UserCode), '}')
+			}
+		}
+		b = append(b, '}')
+	}
+	return b
+}
+
+// appendPayload appends type, data and metadata, with a comma before them.
+func appendPayload(b []byte, m *hub.Message) []byte {
 	b = append(b, `,"dataType":"`...)
 	b = append(b, m.Type.String()...)
 	b = append(b, `","data":`...)
@@ -82,6 +108,13 @@ func appendMessage(b []byte, m *hub.Message) []byte {
 		b = append(b, '}')
 	}
 	return b
+}
+
+func appendError(b []byte, name, message string) []byte {
+	b = append(b, `{"name":`...)
+	b = appendString(b, name)
+	b = append(b, `,"message":`...)
+	return append(appendString(b, message), '}')
 }
 
 func (json) AppendDisconnected(b []byte, reason string) ([]byte, hub.Opcode) {
@@ -115,12 +148,95 @@ func (json) Ack(id uint64, failure *AckError) *hub.Frame {
 		if failure == nil {
 			return append(b, `,"success":true}`...)
 		}
-		b = append(b, `,"success":false,"error":{"name":`...)
-		b = appendString(b, failure.Name)
-		b = append(b, `,"message":`...)
-		b = appendString(b, failure.Message)
-		return append(b, `}}`...)
+		b = append(b, `,"success":false,"error":`...)
+		return append(appendError(b, failure.Name, failure.Message), '}')
 	})
+}
+
+func (json) InvokeResponse(invocation string, reply *hub.Message, failure *AckError) *hub.Frame {
+	size := 96 + len(invocation)
+	if reply != nil {
+		size += len(reply.Data) + len(reply.Data)/3
+	}
+	return hub.BuildFrame(hub.OpText, size, func(b []byte) []byte {
+		b = append(b, `{"type":"invokeResponse","invocationId":`...)
+		b = appendString(b, invocation)
+		if failure != nil {
+			b = append(b, `,"success":false,"error":`...)
+			return append(appendError(b, failure.Name, failure.Message), '}')
+		}
+		b = append(b, `,"success":true`...)
+		if reply != nil {
+			b = appendPayload(b, reply)
+		}
+		return append(b, '}')
+	})
+}
+
+func streamFrame(kind, stream string, rest func(b []byte) []byte) *hub.Frame {
+	return hub.BuildFrame(hub.OpText, 128+len(stream), func(b []byte) []byte {
+		b = append(b, `{"type":"`...)
+		b = append(b, kind...)
+		b = append(b, `","streamId":`...)
+		return append(rest(appendString(b, stream)), '}')
+	})
+}
+
+func (json) StreamAck(stream string, expected uint64) *hub.Frame {
+	return streamFrame("streamAck", stream, func(b []byte) []byte {
+		return strconv.AppendUint(append(b, `,"expectedSequenceId":`...), expected, 10)
+	})
+}
+
+func (json) StreamNack(stream string, expected uint64, failure AckError) *hub.Frame {
+	return streamFrame("streamNack", stream, func(b []byte) []byte {
+		b = strconv.AppendUint(append(b, `,"expectedSequenceId":`...), expected, 10)
+		b = appendString(append(b, `,"name":`...), failure.Name)
+		return appendString(append(b, `,"message":`...), failure.Message)
+	})
+}
+
+func (json) StreamClosed(stream string, failure *AckError) *hub.Frame {
+	return streamFrame("streamClosed", stream, func(b []byte) []byte {
+		if failure == nil {
+			return b
+		}
+		return appendError(append(b, `,"error":`...), failure.Name, failure.Message)
+	})
+}
+
+// AppendGroupState writes states of a group: all of them, or those that changed (section 13).
+func (json) AppendGroupState(b []byte, group string, items []hub.StateItem, snapshot bool) ([]byte, hub.Opcode) {
+	kind := "groupStateUpdate"
+	if snapshot {
+		kind = "groupStateSnapshot"
+	}
+	b = append(b, `{"type":"`...)
+	b = append(b, kind...)
+	b = appendString(append(b, `","group":`...), group)
+	b = append(b, `,"items":[`...)
+	for i, item := range items {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(append(b, `{"connectionId":`...), item.ConnectionID)
+		if item.UserID != "" {
+			b = appendString(append(b, `,"userId":`...), item.UserID)
+		}
+		if item.State != nil {
+			b = append(b, `,"state":{`...)
+			for j, key := range slices.Sorted(maps.Keys(item.State)) {
+				if j > 0 {
+					b = append(b, ',')
+				}
+				b = appendString(append(appendString(b, key), ':'), item.State[key])
+			}
+			b = append(b, '}')
+		}
+		b = strconv.AppendInt(append(b, `,"updatedAt":`...), item.UpdatedAt, 10)
+		b = append(b, '}')
+	}
+	return append(b, `]}`...), hub.OpText
 }
 
 var jsonPong = hub.NewFrame(hub.OpText, []byte(`{"type":"pong"}`))

@@ -19,6 +19,7 @@ import (
 // counts as its last value.
 type fields struct {
 	typ, group, event, data, dataType, ackID, noEcho, metadata, ttl, sequence, stream []byte
+	target, invocationID, streamID, streamSequence, failure, state                    []byte
 }
 
 func (f *fields) of(name []byte) *[]byte {
@@ -45,6 +46,18 @@ func (f *fields) of(name []byte) *[]byte {
 		return &f.sequence
 	case "stream":
 		return &f.stream
+	case "target":
+		return &f.target
+	case "invocationId":
+		return &f.invocationID
+	case "streamId":
+		return &f.streamID
+	case "streamSequenceId":
+		return &f.streamSequence
+	case "error":
+		return &f.failure
+	case "state":
+		return &f.state
 	}
 	return nil
 }
@@ -96,6 +109,22 @@ func (f *fields) request(req *Request) error {
 	case strings.EqualFold(kind, "sequenceAck"):
 		req.Kind = SequenceAck
 		return f.sequenceAck(req)
+	case strings.EqualFold(kind, "invoke"):
+		return f.invoke(req)
+	case strings.EqualFold(kind, "cancelInvocation"):
+		req.Kind = CancelInvocation
+		req.Invocation, _ = text(f.invocationID)
+		return checkInvocation(req.Invocation)
+	case strings.EqualFold(kind, "streamData"):
+		return f.streamData(req)
+	case strings.EqualFold(kind, "streamEnd"):
+		return f.streamEnd(req)
+	case strings.EqualFold(kind, "setGroupState"):
+		req.Kind = SetGroupState
+	case strings.EqualFold(kind, "subscribeGroupState"):
+		req.Kind = SubscribeGroupState
+	case strings.EqualFold(kind, "unsubscribeGroupState"):
+		req.Kind = UnsubscribeGroupState
 	default:
 		return invalid("unknown type")
 	}
@@ -112,15 +141,21 @@ func (f *fields) request(req *Request) error {
 	} else if req.Group, ok = text(f.group); !ok || !hub.ValidGroup(req.Group) {
 		return invalid("group must be 1 to 1024 characters, not only white space")
 	}
-	if req.Kind == SendToGroup || req.Kind == Event {
+	switch req.Kind {
+	case SendToGroup, Event:
 		return f.publication(req)
+	case SetGroupState:
+		return f.groupState(req)
 	}
 	return nil
 }
 
 func (f *fields) publication(req *Request) error {
-	if f.stream != nil && !null(f.stream) {
-		return invalid("streams are not supported")
+	if present(f.stream) {
+		if req.Kind == Event {
+			return invalid("a stream has a group as its target")
+		}
+		return f.streamStart(req)
 	}
 	if err := f.readMetadata(req); err != nil {
 		return err
@@ -132,7 +167,14 @@ func (f *fields) publication(req *Request) error {
 		}
 		req.TTL = time.Duration(seconds) * time.Second
 	}
-	if f.noEcho != nil && req.Kind == SendToGroup {
+	if err := f.readNoEcho(req); err != nil {
+		return err
+	}
+	return f.payload(req)
+}
+
+func (f *fields) readNoEcho(req *Request) error {
+	if f.noEcho != nil && req.Kind != Event {
 		switch f.noEcho[0] {
 		case 't':
 			req.NoEcho = true
@@ -141,7 +183,7 @@ func (f *fields) publication(req *Request) error {
 			return invalid("noEcho must be true or false")
 		}
 	}
-	return f.payload(req)
+	return nil
 }
 
 func (f *fields) payload(req *Request) error {
@@ -326,5 +368,7 @@ func number(b []byte) (uint64, bool) {
 }
 
 func null(b []byte) bool { return string(b) == "null" }
+
+func present(b []byte) bool { return b != nil && !null(b) }
 
 func trim(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }

@@ -46,6 +46,7 @@ const (
 	dataData            = 3
 	dataSequence        = 4
 	dataMetadata        = 5
+	dataStream          = 6
 	messageDataText     = 1 // MessageData
 	messageDataBinary   = 2
 	messageDataProtobuf = 3
@@ -97,7 +98,22 @@ func dataMessageSize(m *hub.Message) int {
 	for _, kv := range m.Metadata {
 		n += fieldSize(dataMetadata, pairSize(kv))
 	}
+	if m.Stream != nil {
+		n += fieldSize(dataStream, proto.Size(streamInfo(m.Stream)))
+	}
 	return n
+}
+
+// streamInfo is generated code's business: parts of streams are few.
+func streamInfo(s *hub.StreamInfo) *pb.StreamInfo {
+	out := &pb.StreamInfo{StreamId: wellFormed(s.ID), StreamSequenceId: s.Sequence}
+	if s.End {
+		out.EndOfStream = &s.End
+	}
+	if e := s.Error; e != nil {
+		out.Error = &pb.StreamInfo_StreamError{Name: e.Name, Message: wellFormed(e.Message), UserErrorCode: wellFormed(e.UserCode)}
+	}
+	return out
 }
 
 func appendDataMessage(b []byte, m *hub.Message) []byte {
@@ -114,6 +130,11 @@ func appendDataMessage(b []byte, m *hub.Message) []byte {
 		b = protowire.AppendVarint(b, uint64(pairSize(kv)))
 		b = appendField(b, entryKey, kv.Key)
 		b = appendField(b, entryValue, kv.Value)
+	}
+	if m.Stream != nil {
+		if info, err := proto.Marshal(streamInfo(m.Stream)); err == nil { // it is well formed
+			b = appendField(b, dataStream, info)
+		}
 	}
 	return b
 }
@@ -165,6 +186,74 @@ var protobufPong = downstream(&pb.DownstreamMessage{Message: &pb.DownstreamMessa
 
 func (protobuf) Pong() *hub.Frame { return protobufPong }
 
+func (protobuf) InvokeResponse(invocation string, reply *hub.Message, failure *AckError) *hub.Frame {
+	out := &pb.DownstreamMessage_InvokeResponseMessage{InvocationId: wellFormed(invocation), Success: failure == nil}
+	if failure != nil {
+		out.Error = &pb.DownstreamMessage_InvokeResponseMessage_ErrorMessage{Name: failure.Name, Message: wellFormed(failure.Message)}
+	} else if reply != nil {
+		out.Data = messageData(reply)
+		for _, kv := range reply.Metadata {
+			if out.Metadata == nil {
+				out.Metadata = map[string]string{}
+			}
+			out.Metadata[wellFormed(kv.Key)] = wellFormed(kv.Value)
+		}
+	}
+	return downstream(&pb.DownstreamMessage{Message: &pb.DownstreamMessage_InvokeResponseMessage_{InvokeResponseMessage: out}})
+}
+
+func messageData(m *hub.Message) *pb.MessageData {
+	switch m.Type {
+	case hub.JSON:
+		return &pb.MessageData{Data: &pb.MessageData_JsonData{JsonData: wellFormed(string(m.Data))}}
+	case hub.Text:
+		return &pb.MessageData{Data: &pb.MessageData_TextData{TextData: wellFormed(string(m.Data))}}
+	case hub.Protobuf:
+		var value anypb.Any
+		if proto.Unmarshal(m.Data, &value) == nil {
+			return &pb.MessageData{Data: &pb.MessageData_ProtobufData{ProtobufData: &value}}
+		}
+	}
+	return &pb.MessageData{Data: &pb.MessageData_BinaryData{BinaryData: m.Data}}
+}
+
+func (protobuf) StreamAck(stream string, expected uint64) *hub.Frame {
+	return downstream(&pb.DownstreamMessage{Message: &pb.DownstreamMessage_StreamAckMessage_{StreamAckMessage: &pb.DownstreamMessage_StreamAckMessage{
+		StreamId: stream, ExpectedSequenceId: expected}}})
+}
+
+func (protobuf) StreamNack(stream string, expected uint64, failure AckError) *hub.Frame {
+	return downstream(&pb.DownstreamMessage{Message: &pb.DownstreamMessage_StreamNackMessage_{StreamNackMessage: &pb.DownstreamMessage_StreamNackMessage{
+		StreamId: stream, ExpectedSequenceId: expected, Name: failure.Name, Message: failure.Message}}})
+}
+
+func (protobuf) StreamClosed(stream string, failure *AckError) *hub.Frame {
+	out := &pb.DownstreamMessage_StreamClosedMessage{StreamId: stream}
+	if failure != nil {
+		out.Error = &pb.DownstreamMessage_StreamClosedMessage_StreamClosedError{Name: failure.Name, Message: failure.Message}
+	}
+	return downstream(&pb.DownstreamMessage{Message: &pb.DownstreamMessage_StreamClosedMessage_{StreamClosedMessage: out}})
+}
+
+func (protobuf) AppendGroupState(b []byte, group string, items []hub.StateItem, snapshot bool) ([]byte, hub.Opcode) {
+	list := make([]*pb.GroupStateItem, len(items))
+	for i, item := range items {
+		list[i] = &pb.GroupStateItem{ConnectionId: item.ConnectionID, UpdatedAt: item.UpdatedAt}
+		if item.UserID != "" {
+			list[i].UserId = proto.String(wellFormed(item.UserID))
+		}
+		if item.State != nil {
+			list[i].State = &pb.GroupStateItem_GroupState{Entries: item.State}
+		}
+	}
+	if snapshot {
+		return appendDownstream(b, &pb.DownstreamMessage{Message: &pb.DownstreamMessage_GroupStateSnapshotMessage_{
+			GroupStateSnapshotMessage: &pb.DownstreamMessage_GroupStateSnapshotMessage{Group: group, Items: list}}}), hub.OpBinary
+	}
+	return appendDownstream(b, &pb.DownstreamMessage{Message: &pb.DownstreamMessage_GroupStateUpdateMessage_{
+		GroupStateUpdateMessage: &pb.DownstreamMessage_GroupStateUpdateMessage{Group: group, Items: list}}}), hub.OpBinary
+}
+
 func downstream(m *pb.DownstreamMessage) *hub.Frame {
 	return hub.BuildFrame(hub.OpBinary, proto.Size(m), func(b []byte) []byte { return appendDownstream(b, m) })
 }
@@ -206,10 +295,86 @@ func (protobuf) Decode(req *Request, op hub.Opcode, data []byte) error {
 	case *pb.UpstreamMessage_PingMessage_:
 		req.Kind = Ping
 		return nil
-	case nil:
-		return invalid("request is empty or of an unknown kind")
+	case *pb.UpstreamMessage_InvokeEventMessage_:
+		return decodeInvoke(req, m.InvokeEventMessage)
+	case *pb.UpstreamMessage_CancelInvocationMessage_:
+		req.Kind, req.Invocation = CancelInvocation, m.CancelInvocationMessage.InvocationId
+		return checkInvocation(req.Invocation)
+	case *pb.UpstreamMessage_StreamDataMessage_:
+		return decodeStreamData(req, m.StreamDataMessage)
+	case *pb.UpstreamMessage_StreamEndMessage_:
+		return decodeStreamEnd(req, m.StreamEndMessage)
+	case *pb.UpstreamMessage_SetGroupStateMessage_:
+		if s := m.SetGroupStateMessage.State; s != nil {
+			if req.State = s.Entries; req.State == nil {
+				req.State = map[string]string{}
+			}
+		}
+		if err := checkState(req.State); err != nil {
+			return err
+		}
+		return req.membership(SetGroupState, m.SetGroupStateMessage.Group, m.SetGroupStateMessage.AckId)
+	case *pb.UpstreamMessage_SubscribeGroupStateMessage_:
+		return req.membership(SubscribeGroupState, m.SubscribeGroupStateMessage.Group, m.SubscribeGroupStateMessage.AckId)
+	case *pb.UpstreamMessage_UnsubscribeGroupStateMessage_:
+		return req.membership(UnsubscribeGroupState, m.UnsubscribeGroupStateMessage.Group, m.UnsubscribeGroupStateMessage.AckId)
 	}
-	return invalid("this kind of request is not supported")
+	return invalid("request is empty or of an unknown kind")
+}
+
+func decodeInvoke(req *Request, m *pb.UpstreamMessage_InvokeEventMessage) error {
+	if m.Stream != nil {
+		return errStreamTarget
+	}
+	if !ValidEvent(m.Event) {
+		return errEvent
+	}
+	req.Kind, req.Event, req.Invocation = Invoke, m.Event, m.InvocationId
+	if err := checkInvocation(m.InvocationId); err != nil {
+		return err
+	}
+	if m.Data == nil && len(m.Metadata) == 0 {
+		req.NoData = true
+		return nil
+	}
+	return req.payload(m.Data, m.Metadata)
+}
+
+func decodeStreamStart(req *Request, s *pb.UpstreamMessage_StreamStartInfo, m *pb.UpstreamMessage_SendToGroupMessage) error {
+	if m.Data != nil || m.AckId != nil {
+		return invalid("the start of a stream has neither data nor ackId")
+	}
+	if s.IdleTimeoutMs != nil && *s.IdleTimeoutMs == 0 {
+		return invalid("idleTimeoutMs must be a number from 1 to 4294967295")
+	}
+	req.Kind, req.Stream, req.IdleTimeout = StreamStart, s.StreamId, time.Duration(s.GetIdleTimeoutMs())*time.Millisecond
+	return checkStream(s.StreamId)
+}
+
+func decodeStreamData(req *Request, m *pb.UpstreamMessage_StreamDataMessage) error {
+	req.Kind, req.Stream = StreamData, m.StreamId
+	if err := checkStream(m.StreamId); err != nil {
+		return err
+	}
+	if m.StreamSequenceId == nil && m.Data == nil {
+		req.NoData = true
+		return nil
+	}
+	if req.StreamSequence = m.GetStreamSequenceId(); req.StreamSequence == 0 {
+		return invalid("streamSequenceId must be a positive number")
+	}
+	return req.payload(m.Data, nil)
+}
+
+func decodeStreamEnd(req *Request, m *pb.UpstreamMessage_StreamEndMessage) error {
+	req.Kind, req.Stream = StreamEnd, m.StreamId
+	if m.Error != nil {
+		req.StreamError = &StreamError{m.Error.GetMessage(), m.Error.GetUserErrorCode()}
+	}
+	if err := checkStream(m.StreamId); err != nil {
+		return err
+	}
+	return checkStreamError(req.StreamError)
 }
 
 func (req *Request) ack(id *uint64) {
@@ -228,19 +393,20 @@ func (req *Request) membership(kind Kind, group string, id *uint64) error {
 }
 
 var (
-	errGroup = invalid("group must be 1 to 1024 characters, not only white space")
-	errEvent = invalid("event must be a letter followed by up to 127 letters, digits, '_', '.' or '-'")
-	errTTL   = invalid("ttlSeconds must be a number from 0 to 300")
+	errGroup        = invalid("group must be 1 to 1024 characters, not only white space")
+	errEvent        = invalid("event must be a letter followed by up to 127 letters, digits, '_', '.' or '-'")
+	errStreamTarget = invalid("a stream has a group as its target")
+	errTTL          = invalid("ttlSeconds must be a number from 0 to 300")
 )
 
 func decodeSend(req *Request, m *pb.UpstreamMessage_SendToGroupMessage) error {
 	if err := req.membership(SendToGroup, m.Group, m.AckId); err != nil {
 		return err
 	}
-	if m.Stream != nil {
-		return invalid("streams are not supported")
-	}
 	req.NoEcho = m.GetNoEcho()
+	if m.Stream != nil {
+		return decodeStreamStart(req, m.Stream, m)
+	}
 	if m.GetTtlSeconds() > uint32(MaxTTL/time.Second) {
 		return errTTL
 	}
@@ -253,7 +419,7 @@ func decodeEvent(req *Request, m *pb.UpstreamMessage_EventMessage) error {
 		return errEvent
 	}
 	if m.Stream != nil {
-		return invalid("streams are not supported")
+		return errStreamTarget
 	}
 	req.Kind, req.Event = Event, m.Event
 	req.ack(m.AckId)

@@ -82,6 +82,12 @@ func TestWhatIsPublishedReachesEachKindOfClientInItsForm(t *testing.T) {
 			if kind != hub.OpBinary || !tc.protobuf(d.Data) || d.From != "server" || d.Group != nil || d.SequenceId != nil {
 				t.Errorf("protobuf: %v %v", kind, d)
 			}
+			part := tc.m
+			part.Stream = &hub.StreamInfo{ID: "s", Sequence: 9, End: true, Error: &hub.StreamError{Name: UserError, Message: "m", UserCode: "c"}}
+			got, _ = Protobuf.AppendMessage(nil, &part)
+			if s := data(t, got).Stream; s.GetStreamId() != "s" || s.GetStreamSequenceId() != 9 || !s.GetEndOfStream() || s.GetError().GetUserErrorCode() != "c" {
+				t.Errorf("protobuf stream: %v", s)
+			}
 			tc.m.Group, tc.m.Metadata = "the group", []hub.Pair{{Key: "a", Value: "1"}, {Key: "b", Value: ""}}
 			shared, _ := ReliableProtobuf.AppendMessage(nil, &tc.m)
 			for _, n := range []uint64{1, 1 << 63} {
@@ -154,6 +160,18 @@ func TestProtobufRequestsAreDecoded(t *testing.T) {
 			u.Message = &pb.UpstreamMessage_PingMessage_{PingMessage: m}
 		case *pb.UpstreamMessage_StreamDataMessage:
 			u.Message = &pb.UpstreamMessage_StreamDataMessage_{StreamDataMessage: m}
+		case *pb.UpstreamMessage_StreamEndMessage:
+			u.Message = &pb.UpstreamMessage_StreamEndMessage_{StreamEndMessage: m}
+		case *pb.UpstreamMessage_InvokeEventMessage:
+			u.Message = &pb.UpstreamMessage_InvokeEventMessage_{InvokeEventMessage: m}
+		case *pb.UpstreamMessage_CancelInvocationMessage:
+			u.Message = &pb.UpstreamMessage_CancelInvocationMessage_{CancelInvocationMessage: m}
+		case *pb.UpstreamMessage_SetGroupStateMessage:
+			u.Message = &pb.UpstreamMessage_SetGroupStateMessage_{SetGroupStateMessage: m}
+		case *pb.UpstreamMessage_SubscribeGroupStateMessage:
+			u.Message = &pb.UpstreamMessage_SubscribeGroupStateMessage_{SubscribeGroupStateMessage: m}
+		case *pb.UpstreamMessage_UnsubscribeGroupStateMessage:
+			u.Message = &pb.UpstreamMessage_UnsubscribeGroupStateMessage_{UnsubscribeGroupStateMessage: m}
 		}
 		b, err := proto.Marshal(&u)
 		if err != nil {
@@ -182,11 +200,26 @@ func TestProtobufRequestsAreDecoded(t *testing.T) {
 			Request{Kind: Event, Event: "e", Type: hub.Binary, Data: []byte{1}}},
 		{"sequence ack", &pb.UpstreamMessage_SequenceAckMessage{SequenceId: 7}, Request{Kind: SequenceAck, Sequence: 7}},
 		{"ping", &pb.UpstreamMessage_PingMessage{}, Request{Kind: Ping}},
+		{"stream start", &pb.UpstreamMessage_SendToGroupMessage{Group: "g", Stream: &pb.UpstreamMessage_StreamStartInfo{StreamId: "s", IdleTimeoutMs: proto.Uint32(5)}},
+			Request{Kind: StreamStart, Group: "g", Stream: "s", IdleTimeout: 5 * time.Millisecond}},
+		{"a part", &pb.UpstreamMessage_StreamDataMessage{StreamId: "s", StreamSequenceId: proto.Uint64(7), Data: text("x")}, Request{Kind: StreamData, Stream: "s", StreamSequence: 7, Type: hub.Text, Data: []byte("x")}},
+		{"a sign of life", &pb.UpstreamMessage_StreamDataMessage{StreamId: "s"}, Request{Kind: StreamData, Stream: "s", NoData: true}},
+		{"an end", &pb.UpstreamMessage_StreamEndMessage{StreamId: "s", Error: &pb.UpstreamMessage_StreamEndMessage_StreamEndError{Message: proto.String("m")}}, Request{Kind: StreamEnd, Stream: "s", StreamError: &StreamError{Message: "m"}}},
+		{"invoke", &pb.UpstreamMessage_InvokeEventMessage{Event: "e", InvocationId: "1", Data: text("x")}, Request{Kind: Invoke, Event: "e", Invocation: "1", Type: hub.Text, Data: []byte("x")}},
+		{"cancel", &pb.UpstreamMessage_CancelInvocationMessage{InvocationId: "1"}, Request{Kind: CancelInvocation, Invocation: "1"}},
+		{"set state", &pb.UpstreamMessage_SetGroupStateMessage{Group: "g", State: &pb.GroupStateItem_GroupState{}}, Request{Kind: SetGroupState, Group: "g", State: map[string]string{}}},
+		{"clear state", &pb.UpstreamMessage_SetGroupStateMessage{Group: "g"}, Request{Kind: SetGroupState, Group: "g"}},
+		{"watch", &pb.UpstreamMessage_SubscribeGroupStateMessage{Group: "g"}, Request{Kind: SubscribeGroupState, Group: "g"}},
+		{"watch no more", &pb.UpstreamMessage_UnsubscribeGroupStateMessage{Group: "g"}, Request{Kind: UnsubscribeGroupState, Group: "g"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var got Request
 			if err := Protobuf.Decode(&got, hub.OpBinary, up(tc.in)); err != nil {
 				t.Fatal(err)
+			}
+			if got.Stream != tc.want.Stream || got.StreamSequence != tc.want.StreamSequence || got.IdleTimeout != tc.want.IdleTimeout || got.NoData != tc.want.NoData ||
+				got.Invocation != tc.want.Invocation || !reflect.DeepEqual(got.StreamError, tc.want.StreamError) || !reflect.DeepEqual(got.State, tc.want.State) {
+				t.Errorf("got  %+v\nwant %+v", got, tc.want)
 			}
 			if got.Kind != tc.want.Kind || got.Group != tc.want.Group || got.Event != tc.want.Event || got.HasAck != tc.want.HasAck || got.AckID != tc.want.AckID ||
 				got.NoEcho != tc.want.NoEcho || got.Type != tc.want.Type || !bytes.Equal(got.Data, tc.want.Data) || (got.Data == nil) != (tc.want.Data == nil) ||
@@ -214,8 +247,10 @@ func TestProtobufRequestsAreDecoded(t *testing.T) {
 		{"a bad event", hub.OpBinary, up(&pb.UpstreamMessage_EventMessage{Event: "1e", Data: text("x")}), hub.CloseInvalidData, "event must be"},
 		{"a long life", hub.OpBinary, up(&pb.UpstreamMessage_SendToGroupMessage{Group: "g", Data: text("x"), TtlSeconds: proto.Uint32(301)}), hub.CloseInvalidData, "ttlSeconds"},
 		{"bad metadata", hub.OpBinary, up(&pb.UpstreamMessage_SendToGroupMessage{Group: "g", Data: text("x"), Metadata: map[string]string{"a b": ""}}), hub.CloseInvalidData, "metadata key"},
-		{"a stream", hub.OpBinary, up(&pb.UpstreamMessage_SendToGroupMessage{Group: "g", Stream: &pb.UpstreamMessage_StreamStartInfo{StreamId: "s"}}), hub.CloseInvalidData, "not supported"},
-		{"stream data", hub.OpBinary, up(&pb.UpstreamMessage_StreamDataMessage{StreamId: "s"}), hub.CloseInvalidData, "not supported"},
+		{"a stream with data", hub.OpBinary, up(&pb.UpstreamMessage_SendToGroupMessage{Group: "g", Data: text("x"), Stream: &pb.UpstreamMessage_StreamStartInfo{StreamId: "s"}}), hub.CloseInvalidData, "neither data nor ackId"},
+		{"a stream to an event", hub.OpBinary, up(&pb.UpstreamMessage_EventMessage{Event: "e", Stream: &pb.UpstreamMessage_StreamStartInfo{StreamId: "s"}}), hub.CloseInvalidData, "group as its target"},
+		{"a part without a number", hub.OpBinary, up(&pb.UpstreamMessage_StreamDataMessage{StreamId: "s", Data: text("x")}), hub.CloseInvalidData, "streamSequenceId"},
+		{"a part of no stream", hub.OpBinary, up(&pb.UpstreamMessage_StreamDataMessage{}), hub.CloseInvalidData, "streamId"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var bad *InvalidError

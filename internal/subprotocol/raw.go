@@ -36,3 +36,8 @@ func (raw) AppendDisconnected(dst []byte, _ string) ([]byte, hub.Opcode) { retur
 func (raw) Connected(string, string, string) *hub.Frame { return nil }
 func (raw) Ack(uint64, *AckError) *hub.Frame            { return nil }
 func (raw) Pong() *hub.Frame                            { return nil }
+
+func (raw) InvokeResponse(string, *hub.Message, *AckError) *hub.Frame { return nil }
+func (raw) StreamAck(string, uint64) *hub.Frame                       { return nil }
+func (raw) StreamNack(string, uint64, AckError) *hub.Frame            { return nil }
+func (raw) StreamClosed(string, *AckError) *hub.Frame                 { return nil }
