@@ -44,9 +44,9 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("document %q is of version %d, which this release cannot migrate to %d any more", e.Key, e.Stored, e.Known)
 }
 
-// openDataKey returns the AEAD that documents are sealed with. On the very first start it makes the data
+// openDataKey returns the key that documents are sealed with. On the very first start it makes the data
 // key and, if it may, the master key.
-func openDataKey(ctx context.Context, f *fabric.Fabric, key MasterKey) (tink.AEAD, error) {
+func openDataKey(ctx context.Context, f *fabric.Fabric, key MasterKey) (*keyset.Handle, error) {
 	meta, err := openBucket(ctx, f, metaBucket, "the sealed data key")
 	if err != nil {
 		return nil, err
@@ -73,22 +73,28 @@ func openDataKey(ctx context.Context, f *fabric.Fabric, key MasterKey) (tink.AEA
 	if err != nil {
 		return nil, fmt.Errorf("%w (%s)", ErrWrongMasterKey, key)
 	}
-	return aead.New(handle)
+	return handle, nil
 }
 
-func createDataKey(ctx context.Context, meta jetstream.KeyValue, master tink.AEAD) (tink.AEAD, error) {
+func createDataKey(ctx context.Context, meta jetstream.KeyValue, master tink.AEAD) (*keyset.Handle, error) {
 	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
 	if err != nil {
 		return nil, err
 	}
-	var sealed bytes.Buffer
-	if err := handle.WriteWithAssociatedData(keyset.NewBinaryWriter(&sealed), master, []byte(dataKeyContext)); err != nil {
+	sealed, err := wrapDataKey(handle, master)
+	if err != nil {
 		return nil, err
 	}
-	if _, err := meta.Create(ctx, dataKeyKey, sealed.Bytes()); err != nil {
+	if _, err := meta.Create(ctx, dataKeyKey, sealed); err != nil {
 		return nil, fmt.Errorf("sealed data key: %w", err)
 	}
-	return aead.New(handle)
+	return handle, nil
+}
+
+func wrapDataKey(handle *keyset.Handle, master tink.AEAD) ([]byte, error) {
+	var sealed bytes.Buffer
+	err := handle.WriteWithAssociatedData(keyset.NewBinaryWriter(&sealed), master, []byte(dataKeyContext))
+	return sealed.Bytes(), err
 }
 
 // mustBeEmpty refuses to make a new data key beside documents that were sealed under one now missing.

@@ -20,6 +20,8 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"tabard/internal/fabric"
@@ -47,6 +49,7 @@ const bucketPrefix = "tabard-"
 // A Store seals and keeps documents. It is safe for concurrent use.
 type Store struct {
 	fabric *fabric.Fabric
+	keys   *keyset.Handle // of data, to seal it under another master key
 	data   tink.AEAD
 	log    *slog.Logger
 
@@ -61,11 +64,15 @@ func Open(ctx context.Context, f *fabric.Fabric, key MasterKey, log *slog.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	data, err := openDataKey(ctx, f, key)
+	keys, err := openDataKey(ctx, f, key)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	s := &Store{fabric: f, data: data, log: log.With("component", "store")}
+	data, err := aead.New(keys)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	s := &Store{fabric: f, keys: keys, data: data, log: log.With("component", "store")}
 	s.life, s.cancel = context.WithCancel(context.Background()) // ends with Close, not with Open's context
 	return s, nil
 }
