@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"tabard/guard"
 )
 
 // Config is everything that can be set from outside: command-line flags, TABARD_… environment variables and the
@@ -53,6 +55,11 @@ type Config struct {
 	DenyHandlerNetworks  []string `help:"Networks (CIDR) that handlers may never live in." env:"TABARD_DENY_HANDLER_NETWORKS" placeholder:"CIDR"`
 	// HandlerCA is a PEM bundle trusted for handlers in addition to the system's roots.
 	HandlerCA string `name:"handler-ca" help:"PEM bundle trusted for event handlers in addition to the system's." env:"TABARD_HANDLER_CA" placeholder:"FILE"`
+
+	// TrustIssuer are further issuers, beside the embedded one, whose tokens are accepted on the data plane and the
+	// control plane. Whoever runs such an issuer can be every principal that has a role here and is not in the embedded
+	// directory.
+	TrustIssuer []string `help:"Address of a further issuer whose access tokens are accepted, for example https://login.microsoftonline.com/TENANT/v2.0; reached like event handlers are. Repeatable." env:"TABARD_TRUST_ISSUER" placeholder:"URL"`
 
 	// TokenLifetime is the life of managed-identity tokens, 5 minutes to 24 hours.
 	TokenLifetime time.Duration `help:"Life of managed-identity access tokens, 5m to 24h." default:"24h" env:"TABARD_TOKEN_LIFETIME"`
@@ -118,6 +125,14 @@ func (c Config) Validate() error {
 				fault("%s: %q is not a network like 10.0.0.0/8", field, n)
 			}
 		}
+	}
+	for _, address := range c.TrustIssuer {
+		v, err := guard.NewVerifier(guard.Trust{Issuers: []string{address}, Audiences: []string{"any"}})
+		if err != nil {
+			fault("trust-issuer: %q is not the address of an issuer like https://login.microsoftonline.com/TENANT/v2.0", address)
+			continue
+		}
+		v.Close()
 	}
 	if c.NATSCredentials != "" && c.NATSURL == "" {
 		fault("nats-credentials: needs nats-url")

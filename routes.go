@@ -59,7 +59,7 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 		HostName:       func(in *settings.Instance) string { host, _ := s.origins.hostName(in); return host },
 		SubscriptionID: s.service.SubscriptionID,
 		Authority:      s.origins.authority,
-		Authorize:      s.admin.authorize,
+		Authorize:      s.authorize,
 		Restart: func(_ context.Context, in *settings.Instance) error {
 			s.hubs.CloseInstance(in.Name, hub.CloseGoingAway, hub.ReasonReload)
 			return nil

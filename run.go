@@ -96,6 +96,9 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 		b.instances[strings.ToLower(name)] = dialable(d.listener.Addr())
 	}
 	s.origins.bound.Store(b)
+	if err := s.beginTrust(); err != nil {
+		return doors, err
+	}
 
 	for _, d := range doors {
 		opt := listen.Options{TLS: s.tls, TLSOnly: s.cfg.TLSOnly, Log: s.log}

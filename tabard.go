@@ -35,6 +35,7 @@ import (
 	"tabard/internal/hub"
 	"tabard/internal/identity"
 	"tabard/internal/localca"
+	"tabard/internal/rbac"
 	"tabard/internal/settings"
 	"tabard/internal/store"
 	"tabard/internal/tokenservice"
@@ -59,6 +60,9 @@ type Server struct {
 	events    *eventhandler.Dispatcher
 	hubs      *hub.Registry
 	access    *access.Verifier
+	rbac      *rbac.RBAC
+	data      *trust // tokens for the data plane
+	control   *trust // tokens for the control plane
 	admin     *adminToken
 	tls       *tls.Config
 	caFile    string
@@ -72,6 +76,22 @@ type Server struct {
 type service struct {
 	SubscriptionID  string `json:"subscriptionId"`
 	ReconnectionKey []byte `json:"reconnectionKey"` // signs what recovers a reliable client's connection
+	ClientTokenKey  []byte `json:"clientTokenKey"`  // root of the keys that sign client tokens for principals of a directory
+}
+
+// complete makes what is missing, of a new installation or of one from before a field existed, and tells whether
+// anything was.
+func (s *service) complete() (changed bool) {
+	if s.SubscriptionID == "" {
+		s.SubscriptionID, changed = uuid.NewString(), true
+	}
+	for _, key := range []*[]byte{&s.ReconnectionKey, &s.ClientTokenKey} {
+		if len(*key) == 0 {
+			*key, changed = make([]byte, 32), true
+			rand.Read(*key) // never fails
+		}
+	}
+	return changed
 }
 
 // New opens the state and builds every part; nothing listens yet. The caller runs the Server, or closes it.
@@ -127,6 +147,9 @@ func (s *Server) openState(ctx context.Context) error {
 	if s.directory, err = directory.Open(ctx, s.store, directory.Options{}); err != nil {
 		return fmt.Errorf("open the directory: %w", err)
 	}
+	if s.rbac, err = rbac.Open(ctx, s.store, rbac.Options{}); err != nil {
+		return fmt.Errorf("open role assignments: %w", err)
+	}
 	if s.settings, err = settings.Open(ctx, s.store, settings.Options{SubscriptionID: s.service.SubscriptionID}); err != nil {
 		return fmt.Errorf("open settings: %w", err)
 	}
@@ -148,15 +171,18 @@ func openService(ctx context.Context, st *store.Store) (service, error) {
 	if err != nil {
 		return service{}, err
 	}
-	if item, ok := c.Get(key); ok {
-		return item.Value, nil
+	item, ok := c.Get(key)
+	if made := item.Value; made.complete() {
+		if ok {
+			_, err = c.Update(ctx, key, made, item.Revision)
+		} else {
+			_, err = c.Create(ctx, key, made)
+		}
+		if err != nil && !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrConflict) { // another node was first
+			return service{}, err
+		}
+		item, _ = c.Get(key)
 	}
-	made := service{SubscriptionID: uuid.NewString(), ReconnectionKey: make([]byte, 32)}
-	rand.Read(made.ReconnectionKey) // never fails
-	if _, err := c.Create(ctx, key, made); err != nil && !errors.Is(err, store.ErrExists) {
-		return service{}, err
-	}
-	item, _ := c.Get(key)
 	return item.Value, nil
 }
 
@@ -197,10 +223,23 @@ func (s *Server) build() error {
 		Log:      s.log,
 	})
 	s.hubs = hub.NewRegistry(hub.Options{KeepAlive: s.keepAlive, MaxConnections: s.cfg.MaxConnections, Log: s.log})
-	s.access = access.New(access.Options{Endpoints: s.origins.endpoints})
+	if s.data, err = s.newTrust(dataPlaneResource); err != nil {
+		return fmt.Errorf("trust-issuer: %w", err)
+	}
+	if s.control, err = s.newTrust(armResource, oldARMResource); err != nil {
+		return fmt.Errorf("trust-issuer: %w", err)
+	}
+	s.access = access.New(access.Options{
+		Endpoints: s.origins.endpoints, ServiceKey: s.serviceKey, Tokens: s.data.verify, Allowed: s.mayOnDataPlane,
+	})
 	s.settings.OnChange(s.settingsChanged)
 	s.directory.OnChange(s.directoryChanged)
 	s.tokens.OnRevoke(s.identity.FlushAll) // what a revoked key signed is worth nothing
+	s.tokens.OnRevoke(func() {
+		if err := s.beginTrust(); err != nil {
+			s.log.Error("what a revoked key signed may be remembered for an hour", "error", err)
+		}
+	})
 	return nil
 }
 
@@ -259,6 +298,11 @@ func (s *Server) Close() error {
 		}
 		if s.tokens != nil {
 			s.tokens.Close()
+		}
+		for _, t := range []*trust{s.data, s.control} {
+			if t != nil {
+				t.close()
+			}
 		}
 		if s.store != nil {
 			s.store.Close()

@@ -32,8 +32,8 @@ type Options struct {
 	HostName func(*settings.Instance) string
 	// Authority is the origin of the token issuer ("https://127.0.0.1:8080"), named to callers without a token.
 	Authority func() string
-	// Authorize decides whether a request may be served. Its error is shown to the caller and must hold no secret.
-	// Without it everything is refused.
+	// Authorize decides whether a request may be served. Its error is shown to the caller and must hold no secret; it
+	// is answered with 401 unless it is a *Refusal. Without it everything is refused.
 	Authorize func(*http.Request) error
 
 	// Restart ends the client connections of an instance so that they come back. nil: there are none.
@@ -110,6 +110,10 @@ func (s *server) serve(c *call) (reply, error) {
 		return reply{}, &unauthorized{errors.New("nobody is authorised here")}
 	}
 	if err := s.Authorize(c.r); err != nil {
+		var refused *Refusal
+		if errors.As(err, &refused) {
+			return reply{}, refused
+		}
 		return reply{}, &unauthorized{err}
 	}
 	rt, params, err := s.routes.find(c.r.Method, c.r.URL.EscapedPath())
@@ -127,6 +131,16 @@ func (s *server) serve(c *call) (reply, error) {
 	}
 	return rt.handle(c)
 }
+
+// A Refusal is what Authorize says to a caller whose credential is good and does not suffice (status 403), or cannot be
+// judged at the moment (503).
+type Refusal struct {
+	Status  int
+	Message string // for the caller
+}
+
+// Error returns the message.
+func (e *Refusal) Error() string { return e.Message }
 
 // Refusals that happen before a surface's handler runs; each surface words them in its own envelope.
 type (

@@ -125,6 +125,7 @@ func (s *server) toARM(c *call, err error) *armError {
 		known    *armError
 		faults   settings.Faults
 		caller   *unauthorized
+		denied   *Refusal
 		path     *unrouted
 		method   *methodNotAllowed
 		content  *badJSON
@@ -138,6 +139,10 @@ func (s *server) toARM(c *call, err error) *armError {
 		return invalid(faults)
 	case errors.As(err, &caller):
 		return refuse(http.StatusUnauthorized, "AuthenticationFailed", "Authentication failed: %v", caller.err)
+	case errors.As(err, &denied) && denied.Status == http.StatusForbidden:
+		return refuse(denied.Status, "AuthorizationFailed", "%s", denied.Message)
+	case errors.As(err, &denied):
+		return refuse(http.StatusServiceUnavailable, "ServiceUnavailable", "%s", denied.Message)
 	case errors.As(err, &path):
 		return refuse(http.StatusNotFound, "InvalidResourceType", "No resource type or operation of this service has the path '%s'.", path.path)
 	case errors.As(err, &method):

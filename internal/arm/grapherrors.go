@@ -95,6 +95,7 @@ func (s *server) toGraph(c *call, err error) *graphError {
 		known    *graphError
 		faults   settings.Faults
 		caller   *unauthorized
+		denied   *Refusal
 		path     *unrouted
 		method   *methodNotAllowed
 		content  *badJSON
@@ -109,6 +110,10 @@ func (s *server) toGraph(c *call, err error) *graphError {
 		return invalidObject(faults)
 	case errors.As(err, &caller):
 		return refuseGraph(http.StatusUnauthorized, "InvalidAuthenticationToken", "%v", caller.err)
+	case errors.As(err, &denied) && denied.Status == http.StatusForbidden:
+		return refuseGraph(denied.Status, "Authorization_RequestDenied", "Insufficient privileges to complete the operation. %s", denied.Message)
+	case errors.As(err, &denied):
+		return refuseGraph(http.StatusServiceUnavailable, "ServiceUnavailable", "%s", denied.Message)
 	case errors.As(err, &path):
 		return refuseGraph(http.StatusBadRequest, "BadRequest", "Resource not found for the path '%s'.", path.path)
 	case errors.As(err, &method):

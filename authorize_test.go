@@ -1,0 +1,147 @@
+package tabard
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"tabard/internal/rbac"
+)
+
+func TestAPathSaysActionAndScope(t *testing.T) {
+	const (
+		sub = "/subscriptions/11111111-2222-4333-8444-555555555555"
+		rg  = sub + "/resourceGroups/default"
+		wps = rg + "/providers/Microsoft.SignalRService/webPubSub/orders"
+	)
+	for _, tc := range []struct{ method, path, scope, action string }{
+		{"GET", "/subscriptions", "/", "Microsoft.Resources/subscriptions/read"},
+		{"GET", "/tenants", "/", "Microsoft.Resources/tenants/read"},
+		{"GET", "/providers", "/", "Microsoft.Resources/providers/read"},
+		{"GET", "/providers/Microsoft.SignalRService", "/", "Microsoft.Resources/providers/read"},
+		{"GET", "/providers/Microsoft.SignalRService/operations", "/", "Microsoft.SignalRService/operations/read"},
+		{"GET", sub, sub, "Microsoft.Resources/subscriptions/read"},
+		{"GET", sub + "/resourcegroups", sub, "Microsoft.Resources/subscriptions/resourcegroups/read"},
+		{"HEAD", rg, rg, "Microsoft.Resources/subscriptions/resourceGroups/read"},
+		{"PUT", rg, rg, "Microsoft.Resources/subscriptions/resourceGroups/write"},
+		{"GET", rg + "/resources", rg, "Microsoft.Resources/subscriptions/resourceGroups/resources/read"},
+		{"GET", sub + "/providers/Microsoft.SignalRService", sub, "Microsoft.Resources/subscriptions/providers/read"},
+		{"POST", sub + "/providers/Microsoft.SignalRService/register", sub, "Microsoft.SignalRService/register/action"},
+		{"GET", sub + "/providers/Microsoft.SignalRService/webPubSub", sub, "Microsoft.SignalRService/webPubSub/read"},
+		{"POST", sub + "/providers/Microsoft.SignalRService/locations/local/checkNameAvailability", sub + "/providers/Microsoft.SignalRService/locations/local", "Microsoft.SignalRService/locations/checkNameAvailability/action"},
+		{"GET", wps, wps, "Microsoft.SignalRService/webPubSub/read"},
+		{"PUT", wps, wps, "Microsoft.SignalRService/webPubSub/write"},
+		{"PATCH", wps + "/", wps, "Microsoft.SignalRService/webPubSub/write"},
+		{"DELETE", "//" + wps[1:], wps, "Microsoft.SignalRService/webPubSub/delete"},
+		{"POST", wps + "/listKeys", wps, "Microsoft.SignalRService/webPubSub/listKeys/action"},
+		{"GET", wps + "/trace", wps, "Microsoft.SignalRService/webPubSub/trace/read"},
+		{"PUT", wps + "/hubs/chat", wps + "/hubs/chat", "Microsoft.SignalRService/webPubSub/hubs/write"},
+		{"PUT", wps + "/hubs/ch%61t", wps + "/hubs/chat", "Microsoft.SignalRService/webPubSub/hubs/write"},
+		{"GET", wps + "/providers/Microsoft.Authorization/roleAssignments", wps, "Microsoft.Authorization/roleAssignments/read"},
+		{"PUT", wps + "/providers/Microsoft.Authorization/roleAssignments/x", wps + "/providers/Microsoft.Authorization/roleAssignments/x", "Microsoft.Authorization/roleAssignments/write"},
+		{"PUT", "/providers/Microsoft.Authorization/roleAssignments/x", "/providers/Microsoft.Authorization/roleAssignments/x", "Microsoft.Authorization/roleAssignments/write"},
+		{"OPTIONS", wps, wps, "Microsoft.SignalRService/webPubSub/action"},
+	} {
+		r := httptest.NewRequest(tc.method, "http://h"+tc.path, nil)
+		if scope, action := (&Server{}).asked(r); scope != tc.scope || action != tc.action {
+			t.Errorf("%s %s: %s at %s, want %s at %s", tc.method, tc.path, action, scope, tc.action, tc.scope)
+		}
+	}
+	for _, path := range []string{rg + "%2Fproviders", sub + "//resourceGroups/default", rg + "/%252F", "/", "//", wps + "//"} {
+		r := httptest.NewRequest("GET", "http://h"+path, nil)
+		if scope, action := (&Server{}).asked(r); action != "" {
+			t.Errorf("%s: %s at %s, want none", path, action, scope)
+		}
+	}
+	s := &Server{service: service{SubscriptionID: "the-subscription"}}
+	for _, method := range []string{"GET", "POST"} {
+		scope, action := s.asked(httptest.NewRequest(method, "http://h/V1.0/applications/x", nil))
+		if scope != "/subscriptions/the-subscription" || action != "Microsoft.Authorization/roleAssignments/write" {
+			t.Errorf("Graph: %s at %s", action, scope)
+		}
+	}
+}
+
+func TestRolesOpenTheControlPlane(t *testing.T) {
+	s := serve(t, Config{})
+	sub := "/subscriptions/" + s.SubscriptionID
+	group := sub + "/resourceGroups/default"
+	theDefault := group + "/providers/Microsoft.SignalRService/webPubSub/default"
+	const v = "?api-version=2024-03-01"
+	const hub = `{"properties":{"anonymousConnectPolicy":"deny"}}`
+
+	nobody := s.principal("nobody")
+	reader, contributor, owner, manager, user := s.principal("reader"), s.principal("contributor"), s.principal("owner"), s.principal("manager"), s.principal("user")
+	s.assign(reader, rbac.Reader, theDefault)
+	s.assign(contributor, rbac.Contributor, group)
+	s.assign(owner, rbac.Owner, sub)
+	s.assign(manager, rbac.WebPubSubManager, theDefault)
+	s.assign(user, rbac.WebPubSubOwner, sub)
+	for _, tc := range []struct {
+		name, method, path, body string
+		who                      string
+		status                   int
+	}{
+		{"nobody sees nothing", "GET", theDefault + v, "", nobody, 403},
+		{"nobody is not introduced", "GET", "/subscriptions?api-version=2022-12-01", "", nobody, 403},
+		{"a reader reads", "GET", theDefault + v, "", reader, 200},
+		{"a reader reads below", "GET", theDefault + "/hubs" + v, "", reader, 200},
+		{"a reader finds the subscription", "GET", "/subscriptions?api-version=2022-12-01", "", reader, 200},
+		{"a reader sees nothing above", "GET", group + "/providers/Microsoft.SignalRService/webPubSub" + v, "", reader, 403},
+		{"a reader writes nothing", "PUT", theDefault + "/hubs/chat" + v, hub, reader, 403},
+		{"a reader gets no keys", "POST", theDefault + "/listKeys" + v, "", reader, 403},
+		{"a reader does not reach the directory", "GET", "/v1.0/applications", "", reader, 403},
+		{"a contributor writes", "PUT", theDefault + "/hubs/chat" + v, hub, contributor, 201},
+		{"a contributor gets keys", "POST", theDefault + "/listKeys" + v, "", contributor, 200},
+		{"a contributor does nothing above", "GET", sub + "/resourceGroups?api-version=2022-12-01", "", contributor, 403},
+		{"a contributor does not reach the directory", "GET", "/v1.0/applications", "", contributor, 403},
+		{"an owner reaches the directory", "GET", "/v1.0/applications", "", owner, 200},
+		{"an owner writes there", "POST", "/v1.0/applications", `{"displayName":"orders"}`, owner, 201},
+		{"an owner lists the subscription", "GET", sub + "/providers/Microsoft.SignalRService/webPubSub" + v, "", owner, 200},
+		{"an owner does not replace the admin token", "POST", "/tabard/v1/adminToken/rotate", "", owner, 401},
+		{"a manager of the instance writes", "DELETE", theDefault + "/hubs/chat" + v, "", manager, 200},
+		{"a manager of the instance makes no identities", "GET", group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities?api-version=2023-01-31", "", manager, 403},
+		{"a user of the data plane manages nothing", "GET", theDefault + v, "", user, 403},
+		{"an odd path is nobody's", "GET", group + "%2Fx" + v, "", owner, 403},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			resource := armResource
+			if len(tc.name)%2 == 0 { // both names of the one resource
+				resource = oldARMResource + "/"
+			}
+			status, text := s.call(tc.method, s.AdminURL+tc.path, s.token(tc.who, resource), tc.body)
+			if status != tc.status {
+				t.Errorf("%d %s, want %d", status, text, tc.status)
+			}
+			if code := "AuthorizationFailed"; status == 403 && !strings.Contains(tc.path, "/v1.0") && (!strings.Contains(text, code) || !strings.Contains(text, tc.who)) {
+				t.Errorf("%s, want %s naming the caller", text, code)
+			}
+		})
+	}
+	for name, token := range map[string]string{
+		"for the data plane": s.token(owner, dataPlaneResource),
+		"for a key vault":    s.token(owner, "https://vault.azure.net"),
+		"for Graph":          s.token(owner, "https://graph.microsoft.com"),
+		"altered":            s.token(owner, armResource) + "A",
+		"with dots only":     "..",
+	} {
+		if status, text := s.call("GET", s.AdminURL+theDefault+v, token, ""); status != 401 {
+			t.Errorf("a token %s: %d %s", name, status, text)
+		}
+	}
+	if status, text := s.call("GET", s.AdminURL+theDefault+v, s.AdminToken, ""); status != 200 {
+		t.Errorf("the admin token: %d %s", status, text)
+	}
+	two := httptest.NewRequest("GET", "/subscriptions", nil)
+	two.Header["Authorization"] = []string{"Bearer " + s.token(owner, armResource), "Bearer " + s.AdminToken}
+	if err := s.authorize(two); err != errAdminToken {
+		t.Errorf("two credentials: %v", err)
+	}
+	if err := s.directory.DeleteUserAssignedIdentity(t.Context(), s.ids[reader].ID); err != nil {
+		t.Fatal(err)
+	}
+	if status, text := s.call("GET", s.AdminURL+theDefault+v, s.first[reader+" "+armResource], ""); status != http.StatusForbidden {
+		t.Errorf("a principal that was deleted: %d %s", status, text)
+	}
+}
