@@ -30,6 +30,14 @@ type Application struct {
 	RequestedAccessTokenVersion *int      `json:"requestedAccessTokenVersion,omitempty"`
 	AppRoles                    []AppRole `json:"appRoles,omitempty"`
 	CreatedDateTime             time.Time `json:"createdDateTime"`
+
+	// How the application proves itself; changed by AddPassword, AddKey, PutFederatedCredential and their like only.
+	PasswordCredentials  []PasswordCredential  `json:"passwordCredentials,omitempty"`
+	KeyCredentials       []KeyCredential       `json:"keyCredentials,omitempty"`
+	FederatedCredentials []FederatedCredential `json:"federatedIdentityCredentials,omitempty"`
+
+	// SecretSalt is that of all PasswordCredentials; random, and empty in what readers get.
+	SecretSalt []byte `json:"secretSalt,omitempty"`
 }
 
 // An AppRole is a permission that an application defines and that principals are assigned.
@@ -54,6 +62,7 @@ const (
 func (d *Directory) CreateApplication(ctx context.Context, a Application) (Application, error) {
 	a = a.clone()
 	a.ID, a.AppID = uuid.NewString(), uuid.NewString()
+	a.takeCredentials(&Application{})
 	a.CreatedDateTime = d.now().UTC().Truncate(time.Second)
 	err := d.write(ctx, func() error {
 		if err := d.check(&a); err != nil {
@@ -78,24 +87,24 @@ func (d *Directory) Application(idOrAppID string) (Application, bool) {
 		id = byAppID
 	}
 	item, ok := d.applications.Get(id)
-	return item.Value.clone(), ok
+	return item.Value.view(), ok
 }
 
 // ApplicationByURI finds the application that has the identifier URI, compared as in a token request.
 func (d *Directory) ApplicationByURI(uri string) (Application, bool) {
 	item, ok := d.applications.Get(d.index.Load().appByURI[normalizeURI(uri)])
-	return item.Value.clone(), ok
+	return item.Value.view(), ok
 }
 
 // Applications lists all applications by display name, then id.
 func (d *Directory) Applications() []Application {
-	return list(d.applications, Application.clone, func(a, b Application) int {
+	return list(d.applications, Application.view, func(a, b Application) int {
 		return cmp.Or(strings.Compare(a.DisplayName, b.DisplayName), strings.Compare(a.ID, b.ID))
 	})
 }
 
 // UpdateApplication edits the application with this object id or appId. edit may be called several times;
-// what it does to the ids and the creation time is ignored, and its error is returned as it is.
+// what it does to the ids, the creation time and the credentials is ignored, and its error is returned as it is.
 func (d *Directory) UpdateApplication(ctx context.Context, idOrAppID string, edit func(*Application) error) (Application, error) {
 	current, ok := d.Application(idOrAppID)
 	if !ok {
@@ -104,12 +113,13 @@ func (d *Directory) UpdateApplication(ctx context.Context, idOrAppID string, edi
 	var updated Application
 	err := d.write(ctx, func() (err error) {
 		updated, err = update(ctx, d.applications, current.ID, func(old Application) (Application, error) {
-			next := old.clone()
+			next := old.view()
 			if err := edit(&next); err != nil {
 				return Application{}, err
 			}
 			next = next.clone() // edit may keep what it put in
 			next.ID, next.AppID, next.CreatedDateTime = old.ID, old.AppID, old.CreatedDateTime
+			next.takeCredentials(&old)
 			return next, d.check(&next)
 		})
 		return err
@@ -117,7 +127,27 @@ func (d *Directory) UpdateApplication(ctx context.Context, idOrAppID string, edi
 	if err != nil {
 		return Application{}, fmt.Errorf("application %q: %w", idOrAppID, err)
 	}
-	return updated.clone(), nil
+	return updated.view(), nil
+}
+
+// editApplication replaces the application by what edit makes of a copy, credentials included. edit may be called
+// several times; it checks what it changes.
+func (d *Directory) editApplication(ctx context.Context, idOrAppID string, edit func(*Application) error) error {
+	err := d.write(ctx, func() error {
+		current, ok := d.Application(idOrAppID)
+		if !ok {
+			return ErrNotFound
+		}
+		_, err := update(ctx, d.applications, current.ID, func(a Application) (Application, error) {
+			a = a.clone()
+			return a, edit(&a)
+		})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("application %q: %w", idOrAppID, err)
+	}
+	return nil
 }
 
 // DeleteApplication deletes the application with this object id or appId, its service principal and all
@@ -255,7 +285,26 @@ func (a *Application) role(id string) (AppRole, bool) {
 	return AppRole{}, false
 }
 
+// takeCredentials gives a the credentials of from.
+func (a *Application) takeCredentials(from *Application) {
+	a.PasswordCredentials, a.KeyCredentials = from.PasswordCredentials, from.KeyCredentials
+	a.FederatedCredentials, a.SecretSalt = from.FederatedCredentials, from.SecretSalt
+}
+
+// view is a copy for readers, without what proves a secret.
+func (a Application) view() Application {
+	a = a.clone()
+	a.SecretSalt = nil
+	for i := range a.PasswordCredentials {
+		a.PasswordCredentials[i].Hash = nil
+	}
+	return a
+}
+
 func (a Application) clone() Application {
+	a.PasswordCredentials = slices.Clone(a.PasswordCredentials)
+	a.KeyCredentials = slices.Clone(a.KeyCredentials) // certificates are never changed in place
+	a.FederatedCredentials = cloneFederated(a.FederatedCredentials)
 	a.IdentifierURIs = slices.Clone(a.IdentifierURIs)
 	a.AppRoles = slices.Clone(a.AppRoles)
 	for i := range a.AppRoles {

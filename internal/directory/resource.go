@@ -10,6 +10,9 @@ import (
 // Graph is the identifier URI of Microsoft Graph, the audience of a request that names none.
 const Graph = "https://graph.microsoft.com"
 
+// TokenExchangeAppID is what [TokenExchange] is called in the aud of a v2 token.
+const TokenExchangeAppID = "fb60f99c-7a34-4190-8149-302f77469936"
+
 // maxResource bounds the resource of a token request, in bytes.
 const maxResource = 2 << 10
 
@@ -30,7 +33,8 @@ type wellKnown struct {
 	uris []string
 }
 
-// Microsoft's own resources exist in every tenant. All take v1 tokens (identity.md 5.3).
+// Microsoft's own resources exist in every tenant. All take v1 tokens (identity.md 5.3) but for the token exchange:
+// a federated credential that trusts a managed identity names the v2 issuer (4.4).
 var wellKnowns = []wellKnown{
 	{Resource{AppID: "00000003-0000-0000-c000-000000000000", Name: "Microsoft Graph", Graph: true}, []string{Graph}},
 	{Resource{AppID: "cfa8b339-82a2-471a-a3c9-0fc0be7a4093", Name: "Azure Key Vault"}, []string{"https://vault.azure.net"}},
@@ -38,12 +42,13 @@ var wellKnowns = []wellKnown{
 	{Resource{Name: "Azure Web PubSub"}, []string{"https://webpubsub.azure.com"}},
 	{Resource{AppID: "80369ed6-5f11-4dd9-bef3-692475845e77", Name: "Azure Event Hubs"}, []string{"https://eventhubs.azure.net"}},
 	{Resource{AppID: "e406a681-f3d4-42a8-90b6-c2b029497af1", Name: "Azure Storage"}, []string{"https://storage.azure.com"}},
+	{Resource{AppID: TokenExchangeAppID, Name: "AAD Token Exchange", TokenVersion: 2}, []string{TokenExchange}},
 }
 
 var wellKnownByURI, wellKnownByAppID = func() (byURI, byAppID map[string]Resource) {
 	byURI, byAppID = map[string]Resource{}, map[string]Resource{}
 	for _, w := range wellKnowns {
-		w.TokenVersion = 1
+		w.TokenVersion = cmp.Or(w.TokenVersion, 1)
 		if w.AppID != "" {
 			byAppID[w.AppID] = w.Resource
 		}

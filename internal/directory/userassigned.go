@@ -21,6 +21,9 @@ type UserAssignedIdentity struct {
 	TenantID    string `json:"tenantId"`    // given by the directory, as are the next two
 	PrincipalID string `json:"principalId"` // object id of its service principal
 	ClientID    string `json:"clientId"`
+
+	// FederatedCredentials are changed by PutFederatedCredential and its like only.
+	FederatedCredentials []FederatedCredential `json:"federatedIdentityCredentials,omitempty"`
 }
 
 const (
@@ -85,12 +88,14 @@ func (d *Directory) putIdentity(ctx context.Context, u *UserAssignedIdentity) (c
 		}
 	}
 	u.TenantID, u.PrincipalID, u.ClientID = d.tenantID, principal.ID, principal.AppID
+	u.FederatedCredentials = nil
 	if !exists {
 		_, err = d.identities.Create(ctx, key, *u)
 		return true, err
 	}
 	_, err = update(ctx, d.identities, key, func(old UserAssignedIdentity) (UserAssignedIdentity, error) {
 		u.ID, u.Name, u.SubscriptionID, u.ResourceGroup, u.Location = old.ID, old.Name, old.SubscriptionID, old.ResourceGroup, old.Location
+		u.FederatedCredentials = old.FederatedCredentials
 		return *u, nil
 	})
 	return !alive, err
@@ -159,5 +164,6 @@ func (u *UserAssignedIdentity) check() error {
 
 func (u UserAssignedIdentity) clone() UserAssignedIdentity {
 	u.Tags = maps.Clone(u.Tags)
+	u.FederatedCredentials = cloneFederated(u.FederatedCredentials)
 	return u
 }
