@@ -39,6 +39,19 @@ func (s *Server) authorize(r *http.Request) error {
 		claims.AppID, claims.ObjectID, action, scope)}
 }
 
+// caller is the object id of the principal whose request authorize let in, empty for the holder of the admin token.
+func (s *Server) caller(r *http.Request) string {
+	if s.admin.authorize(r) == nil {
+		return ""
+	}
+	_, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	claims, err := s.control.verify(r.Context(), token) // remembered from a moment ago
+	if err != nil {
+		return ""
+	}
+	return claims.ObjectID
+}
+
 // badControlToken is the answer to a token that does not hold.
 func (s *Server) badControlToken(err error) error {
 	var why *guard.Error

@@ -54,12 +54,14 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 	control := arm.New(arm.Options{
 		Settings:       s.settings,
 		Directory:      s.directory,
+		Roles:          s.rbac,
 		Trace:          s.trace,
 		Endpoint:       s.origins.endpoint,
 		HostName:       func(in *settings.Instance) string { host, _ := s.origins.hostName(in); return host },
 		SubscriptionID: s.service.SubscriptionID,
 		Authority:      s.origins.authority,
 		Authorize:      s.authorize,
+		Caller:         s.caller,
 		Restart: func(_ context.Context, in *settings.Instance) error {
 			s.hubs.CloseInstance(in.Name, hub.CloseGoingAway, hub.ReasonReload)
 			return nil

@@ -27,11 +27,11 @@ import (
 type served struct {
 	*Server
 	Ready
-	t       *testing.T
-	http    *http.Client // trusts the local authority
-	ids     map[string]directory.UserAssignedIdentity
-	first   map[string]string // token for each principal and resource
-	stop    func()
+	t     *testing.T
+	http  *http.Client // trusts the local authority
+	ids   map[string]directory.UserAssignedIdentity
+	first map[string]string // token for each principal and resource
+	stop  func()
 }
 
 // serve runs a service on free ports; it is stopped with the test.

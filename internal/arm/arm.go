@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"tabard/internal/directory"
+	"tabard/internal/rbac"
 	"tabard/internal/settings"
 	"tabard/internal/trace"
 )
@@ -20,6 +21,7 @@ import (
 type Options struct {
 	Settings  *settings.Settings
 	Directory *directory.Directory
+	Roles     *rbac.RBAC
 	// Trace holds the records that R/trace shows; nil shows none.
 	Trace *trace.Recorder
 
@@ -35,6 +37,9 @@ type Options struct {
 	// Authorize decides whether a request may be served. Its error is shown to the caller and must hold no secret; it
 	// is answered with 401 unless it is a *Refusal. Without it everything is refused.
 	Authorize func(*http.Request) error
+	// Caller is the object id of the principal whose request was let in, empty for the holder of the admin token. nil:
+	// it is never known.
+	Caller func(*http.Request) string
 
 	// Restart ends the client connections of an instance so that they come back. nil: there are none.
 	Restart func(context.Context, *settings.Instance) error

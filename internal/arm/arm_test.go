@@ -17,6 +17,7 @@ import (
 
 	"tabard/internal/directory"
 	"tabard/internal/fabric"
+	"tabard/internal/rbac"
 	"tabard/internal/settings"
 	"tabard/internal/store"
 	"tabard/internal/trace"
@@ -41,6 +42,7 @@ type plane struct {
 	url       string
 	settings  *settings.Settings
 	directory *directory.Directory
+	roles     *rbac.RBAC
 	trace     *trace.Recorder
 	handler   *server
 	restarted []string
@@ -68,8 +70,11 @@ func start(t *testing.T, edit ...func(*Options)) *plane {
 	if p.directory, err = directory.Open(ctx, st, directory.Options{}); err != nil {
 		t.Fatal(err)
 	}
+	if p.roles, err = rbac.Open(ctx, st, rbac.Options{}); err != nil {
+		t.Fatal(err)
+	}
 	opt := Options{
-		Settings: p.settings, Directory: p.directory, Trace: p.trace, SubscriptionID: testSubscription,
+		Settings: p.settings, Directory: p.directory, Roles: p.roles, Trace: p.trace, SubscriptionID: testSubscription,
 		Endpoint:  func(in *settings.Instance) string { return "http://127.0.0.1:8080" },
 		HostName:  func(in *settings.Instance) string { return "127.0.0.1" },
 		Authority: func() string { return "https://127.0.0.1:8080" },

@@ -3,7 +3,7 @@
 // Someone who manages Azure Web PubSub already has tools for it: SDKs, Terraform, az, scripts against the REST API.
 // The same requests work here, at the same paths and with the same bodies: Microsoft.SignalRService/webPubSub with
 // its hubs, keys and managed identity, Microsoft.ManagedIdentity/userAssignedIdentities, and the subscriptions,
-// resource groups and providers around them (ARM); applications and service principals (Microsoft Graph v1.0). The
+// resource groups and providers around them, and Microsoft.Authorization's role assignments at any of these (ARM); applications and service principals (Microsoft Graph v1.0). The
 // command line and the portal use nothing else. One extension lies below an instance: its trace.
 //
 // There are two surfaces, each with its own envelope of errors: ARM's in errors.go, Graph's in grapherrors.go. A path

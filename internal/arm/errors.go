@@ -102,6 +102,31 @@ func changedMeanwhile() *armError {
 	return refuse(http.StatusConflict, "Conflict", "Another operation on this resource is in progress; try again.")
 }
 
+func assignmentNotFound(id string) *armError {
+	return refuse(http.StatusNotFound, "RoleAssignmentNotFound", "The role assignment '%s' is not found.", id)
+}
+
+func invalidAssignmentID(id string) *armError {
+	return refuse(http.StatusBadRequest, "InvalidRoleAssignmentId", "The role assignment ID '%s' is not valid. The role assignment ID must be a GUID.", id)
+}
+
+func definitionNotFound(id string) *armError {
+	return refuse(http.StatusNotFound, "RoleDefinitionDoesNotExist", "The specified role definition with ID '%s' does not exist.", id)
+}
+
+func principalNotFound(id, tenant string) *armError {
+	return refuse(http.StatusBadRequest, "PrincipalNotFound", "Principal '%s' does not exist in the directory '%s'. Check that you have the correct principal ID.", id, tenant)
+}
+
+func (e *armError) hint(text string) *armError {
+	e.Message += " " + text
+	return e
+}
+
+func badFilter(supported string) *armError {
+	return refuse(http.StatusBadRequest, "UnsupportedQuery", "The $filter is not supported. Supported are %s, joined by 'and'.", supported)
+}
+
 func tooManyFollowers() *armError {
 	return refuse(http.StatusTooManyRequests, "TooManyRequests", "%d live traces are open already; close one of them.", maxFollowers)
 }

@@ -126,6 +126,10 @@ func (s *server) createInstance(c *call, body *instanceBody) (*settings.Instance
 		if err := assign(&in); err != nil {
 			return nil, err
 		}
+		// What an earlier instance of this name left behind, because its deletion was cut short, is not this one's.
+		if err := s.Roles.DeleteScope(ctx, in.ResourceID()); err != nil {
+			return nil, err
+		}
 		return s.Settings.Create(ctx, in)
 	})
 }
@@ -214,6 +218,9 @@ func (s *server) deleteInstance(c *call) (reply, error) {
 	}
 	if in.Identity.Type == settings.IdentitySystemAssigned {
 		s.dropPrincipal(ctx, in.Identity.PrincipalID)
+	}
+	if err := s.Roles.DeleteScope(ctx, in.ResourceID()); err != nil {
+		return reply{}, err
 	}
 	return reply{status: 200}, nil
 }

@@ -13,7 +13,7 @@ func (s *server) table() []route {
 		graph        = "/v1.0"
 	)
 	wps, msi, res := webPubSubVersions, identityVersions, resourceVersions
-	return []route{
+	return append(s.authorizationTable(subscription, group), []route{
 		{"GET", "/providers/Microsoft.SignalRService/operations", wps, s.listWebPubSubOperations},
 		{"POST", location + "/checkNameAvailability", wps, s.checkName},
 		{"GET", location + "/usages", wps, s.listUsages},
@@ -74,5 +74,5 @@ func (s *server) table() []route {
 		{"GET", graph + "/servicePrincipals(appId='{appId}')", nil, s.getPrincipal},
 		{"PATCH", graph + "/servicePrincipals(appId='{appId}')", nil, s.patchPrincipal},
 		{"DELETE", graph + "/servicePrincipals(appId='{appId}')", nil, s.deletePrincipal},
-	}
+	}...)
 }

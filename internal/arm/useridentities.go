@@ -118,6 +118,9 @@ func (s *server) deleteUserIdentity(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	if err := s.Roles.DeleteScope(ctx, id); err != nil {
+		return reply{}, err
+	}
 	for _, in := range s.Settings.Snapshot().Instances() {
 		if in.Identity.Type == settings.IdentityUserAssigned && strings.EqualFold(in.Identity.UserAssigned, id) {
 			c.warn(fmt.Sprintf("instance %s still has this identity: its events that need a token fail until it gets another", in.Name))
