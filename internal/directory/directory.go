@@ -50,6 +50,10 @@ type Options struct {
 	// TenantID is the GUID of the tenant. Empty: made on the first start and kept from then on. A value that
 	// differs from the one kept is refused, since every token and every trust set up elsewhere names it.
 	TenantID string
+	// VaultResources are the identifier URIs of the embedded key vaults ("https://kv.example.com:8081"), which clients
+	// learn from a vault's challenge. They stand for Azure Key Vault, and no application can take their place. nil:
+	// there are none.
+	VaultResources func() []string
 	// Now is the clock of creation times. Default: time.Now.
 	Now func() time.Time
 }
@@ -57,6 +61,7 @@ type Options struct {
 // A Directory holds one tenant. It is safe for concurrent use.
 type Directory struct {
 	tenantID string
+	vaults   func() []string
 	now      func() time.Time
 
 	applications *store.Collection[Application]
@@ -81,7 +86,10 @@ type tenant struct {
 
 // Open loads the directory, and makes the tenant on the first start.
 func Open(ctx context.Context, s *store.Store, opt Options) (*Directory, error) {
-	d := &Directory{now: opt.Now, writing: make(chan struct{}, 1)}
+	d := &Directory{now: opt.Now, vaults: opt.VaultResources, writing: make(chan struct{}, 1)}
+	if d.vaults == nil {
+		d.vaults = func() []string { return nil }
+	}
 	if d.now == nil {
 		d.now = time.Now
 	}

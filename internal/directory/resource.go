@@ -13,6 +13,9 @@ const Graph = "https://graph.microsoft.com"
 // TokenExchangeAppID is what [TokenExchange] is called in the aud of a v2 token.
 const TokenExchangeAppID = "fb60f99c-7a34-4190-8149-302f77469936"
 
+// keyVault is the identifier URI of Azure Key Vault.
+const keyVault = "https://vault.azure.net"
+
 // maxResource bounds the resource of a token request, in bytes.
 const maxResource = 2 << 10
 
@@ -37,7 +40,7 @@ type wellKnown struct {
 // a federated credential that trusts a managed identity names the v2 issuer (4.4).
 var wellKnowns = []wellKnown{
 	{Resource{AppID: "00000003-0000-0000-c000-000000000000", Name: "Microsoft Graph", Graph: true}, []string{Graph}},
-	{Resource{AppID: "cfa8b339-82a2-471a-a3c9-0fc0be7a4093", Name: "Azure Key Vault"}, []string{"https://vault.azure.net"}},
+	{Resource{AppID: "cfa8b339-82a2-471a-a3c9-0fc0be7a4093", Name: "Azure Key Vault"}, []string{keyVault}},
 	{Resource{AppID: "797f4846-ba00-4fd7-ba43-dac1f8f63013", Name: "Azure Resource Manager"}, []string{"https://management.azure.com", "https://management.core.windows.net"}},
 	{Resource{Name: "Azure Web PubSub"}, []string{"https://webpubsub.azure.com"}},
 	{Resource{AppID: "80369ed6-5f11-4dd9-bef3-692475845e77", Name: "Azure Event Hubs"}, []string{"https://eventhubs.azure.net"}},
@@ -102,6 +105,9 @@ func (d *Directory) ResolveResource(resource string) (Resource, error) {
 		uri := normalizeURI(resource)
 		if known, ok := wellKnownByURI[uri]; ok {
 			return known, nil
+		}
+		if slices.Contains(d.vaults(), uri) {
+			return wellKnownByURI[keyVault], nil
 		}
 		id = d.index.Load().appByURI[uri]
 	}

@@ -187,3 +187,19 @@ func levenshtein(a, b string) int {
 	}
 	return m[len(a)][len(b)]
 }
+
+func TestEmbeddedVaultsAreKeyVault(t *testing.T) {
+	s, _ := openStore(t, t.TempDir())
+	d := must(Open(t.Context(), s, Options{VaultResources: func() []string { return []string{"https://kv.test:8443"} }}))(t)
+	for _, resource := range []string{"https://kv.test:8443", "https://kv.test:8443/", "https://KV.test:8443"} {
+		r, err := d.ResolveResource(resource)
+		if err != nil || r.AppID != "cfa8b339-82a2-471a-a3c9-0fc0be7a4093" || r.TokenVersion != 1 {
+			t.Errorf("%s: %+v, %v", resource, r, err)
+		}
+	}
+	for _, resource := range []string{"https://kv.test", "https://v1.kv.test:8443"} {
+		if _, err := d.ResolveResource(resource); err == nil {
+			t.Errorf("%s is a resource", resource)
+		}
+	}
+}
