@@ -56,6 +56,12 @@ type cli struct {
 		Delete appDeleteCmd `cmd:"" help:"Delete an application."`
 	} `cmd:"" group:"control" help:"Applications of the directory."`
 
+	Role struct {
+		Assign roleAssignCmd `cmd:"" help:"Let an identity do something: give it a role at an instance or above."`
+		List   roleListCmd   `cmd:"" help:"List who has which role where."`
+		Remove roleRemoveCmd `cmd:"" help:"Take a role back."`
+	} `cmd:"" group:"control" help:"Role assignments: who may do what."`
+
 	Trace struct {
 		Tail traceTailCmd `cmd:"" help:"Follow deliveries and refusals, each with its reason."`
 	} `cmd:"" group:"why" help:"What happened and why."`

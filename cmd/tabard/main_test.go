@@ -121,14 +121,14 @@ func TestTheExamplesParse(t *testing.T) {
 }
 
 // shellWords splits as a shell does, as far as the examples need it.
-func shellWords(line string) []string {
-	var words []string
-	for i, part := range strings.Split(line, "'") {
-		if i%2 == 1 {
-			words = append(words, part)
-		} else {
-			words = append(words, strings.Fields(part)...)
+func shellWords(line string) (words []string) {
+	for line = strings.TrimLeft(line, " "); line != ""; line = strings.TrimLeft(line, " ") {
+		end, word := " ", ""
+		if line[0] == '\'' || line[0] == '"' {
+			end, line = line[:1], line[1:]
 		}
+		word, line, _ = strings.Cut(line, end)
+		words = append(words, word)
 	}
 	return words
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -47,6 +48,16 @@ func TestScriptsOnAService(t *testing.T) {
 			// lasttoken FILE writes the access token of the last event that reached the handler.
 			"lasttoken": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(ts.Value(handlerKey{}).(*scriptHandler).lastToken()), 0o600))
+			},
+			// member VAR FILE NAME sets VAR to a text member of the JSON object in FILE.
+			"member": func(ts *testscript.TestScript, _ bool, args []string) {
+				var object map[string]any
+				ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &object))
+				text, ok := object[args[2]].(string)
+				if !ok {
+					ts.Fatalf("%s has no text %s", args[1], args[2])
+				}
+				ts.Setenv(args[0], text)
 			},
 			// waitgroup HUB GROUP waits until the group has a member.
 			"waitgroup": func(ts *testscript.TestScript, _ bool, args []string) {
