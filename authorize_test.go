@@ -119,6 +119,20 @@ func TestRolesOpenTheControlPlane(t *testing.T) {
 			}
 		})
 	}
+	const id = "/providers/Microsoft.Authorization/roleAssignments/5f1c2b7e-0000-4000-8000-000000000001?api-version=2022-04-01"
+	grant := `{"properties":{"roleDefinitionId":"` + rbac.Reader + `","principalId":"` + nobody + `"}}`
+	if status, text := s.call("PUT", s.AdminURL+theDefault+id, s.token(contributor, armResource), grant); status != 403 {
+		t.Errorf("a contributor assigns roles: %d %s", status, text)
+	}
+	if status, text := s.call("PUT", s.AdminURL+id, s.token(owner, armResource), grant); status != 403 {
+		t.Errorf("an owner of the subscription assigns roles above it: %d %s", status, text)
+	}
+	if status, text := s.call("PUT", s.AdminURL+theDefault+id, s.token(owner, armResource), grant); status != 201 || !strings.Contains(text, `"createdBy":"`+owner+`"`) {
+		t.Errorf("an owner assigns a role: %d %s", status, text)
+	}
+	if status, text := s.call("GET", s.AdminURL+theDefault+v, s.token(nobody, armResource), ""); status != 200 {
+		t.Errorf("whoever has a role now: %d %s", status, text)
+	}
 	for name, token := range map[string]string{
 		"for the data plane": s.token(owner, dataPlaneResource),
 		"for a key vault":    s.token(owner, "https://vault.azure.net"),

@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,7 +45,10 @@ var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
 })
 
 // An issuer answers what guard asks for, without a connection.
-type issuer struct{ down bool }
+type issuer struct {
+	down    bool
+	fetches atomic.Int32 // of keys
+}
 
 func (is *issuer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if is.down {
@@ -56,6 +60,7 @@ func (is *issuer) RoundTrip(r *http.Request) (*http.Response, error) {
 	case "/" + tenant + "/.well-known/openid-configuration":
 		body = m{"issuer": authority + "/" + tenant + "/", "jwks_uri": authority + "/keys"}
 	case "/keys":
+		is.fetches.Add(1)
 		body = m{"keys": []m{{"kty": "RSA", "use": "sig", "kid": "k",
 			"n": encode(string(rsaKey().N.Bytes())), "e": encode(string(big.NewInt(int64(rsaKey().E)).Bytes()))}}}
 	}
@@ -110,7 +115,11 @@ func accessClaims(change m) m {
 // rs256 signs claims as the directory's key does, under any header.
 func rs256(k *rsa.PrivateKey, header string, claims m) string {
 	payload, _ := json.Marshal(claims)
-	input := encode(header) + "." + encode(string(payload))
+	return rs256Text(k, header, string(payload))
+}
+
+func rs256Text(k *rsa.PrivateKey, header, payload string) string {
+	input := encode(header) + "." + encode(payload)
 	sum := sha256.Sum256([]byte(input))
 	signature, err := rsa.SignPKCS1v15(nil, k, crypto.SHA256, sum[:])
 	if err != nil {
