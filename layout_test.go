@@ -43,6 +43,8 @@ var layout = map[string]struct {
 	"tabard/internal/subprotocol/webpubsubpb": {"the generated messages of the protobuf subprotocols", nil, []string{"protobuf"}},
 	"tabard/internal/access": {"who may call: access-key JWTs, tokens of a directory, client access tokens",
 		[]string{"tabard/internal/settings", "tabard/guard", "tabard/guard/reason"}, []string{"jose"}},
+	"tabard/internal/keyvault": {"the embedded Key Vault: vaults, secrets, who may read them",
+		[]string{"tabard/internal/store", "tabard/guard", "tabard/guard/reason"}, nil},
 	"tabard/internal/eventhandler": {"match a rule, call the handler with a token, read the answer",
 		[]string{"tabard/internal/settings", "tabard/internal/identity", "tabard/internal/trace", "tabard/internal/egress", "tabard/guard/reason"}, nil},
 	"tabard/internal/clientws": {"a WebSocket client's life",
