@@ -40,9 +40,13 @@ func decodeHub(name string, raw json.RawMessage) (*hubBody, error) {
 	}
 	if raw, ok := p["tabard"]; ok {
 		const at = "properties.tabard"
-		o := d.object(at, raw, "dropOnUserEventFailure")
-		d.only(at, o, "dropOnUserEventFailure")
-		b.extensions = &settings.HubExtensions{DropOnUserEventFailure: d.boolean(at+".dropOnUserEventFailure", o["dropOnUserEventFailure"])}
+		names := []string{"dropOnUserEventFailure", "encodeSecrets"}
+		o := d.object(at, raw, names...)
+		d.only(at, o, names...)
+		b.extensions = &settings.HubExtensions{
+			DropOnUserEventFailure: d.boolean(at+".dropOnUserEventFailure", o["dropOnUserEventFailure"]),
+			EncodeSecrets:          d.boolean(at+".encodeSecrets", o["encodeSecrets"]),
+		}
 	}
 	listeners := d.array("properties.eventListeners", p["eventListeners"])
 	if len(listeners) == 0 {
@@ -119,7 +123,7 @@ func hub(in *settings.Instance, h *settings.Hub) map[string]any {
 		"eventHandlers":                       handlers,
 		"anonymousConnectPolicy":              policy,
 		"webSocketKeepAliveIntervalInSeconds": int(h.KeepAlive().Seconds()),
-		"tabard":                              map[string]bool{"dropOnUserEventFailure": h.Extensions.DropOnUserEventFailure},
+		"tabard":                              map[string]bool{"dropOnUserEventFailure": h.Extensions.DropOnUserEventFailure, "encodeSecrets": h.Extensions.EncodeSecrets},
 	}
 	for name, value := range h.Inert {
 		p[name] = value

@@ -36,6 +36,10 @@ type HubExtensions struct {
 	// DropOnUserEventFailure closes a client's connection when its user event fails, as Azure's CloudEvents page has
 	// it, instead of a failed ack (the newer behaviour and our default). Raw clients are closed either way.
 	DropOnUserEventFailure bool `json:"dropOnUserEventFailure,omitempty"`
+	// EncodeSecrets percent-encodes the secrets that URL templates refer to, as one URI component each, so that a value
+	// with "+" or "&" reaches a handler as it is. By default they are inserted as stored, since many store text that is
+	// encoded already.
+	EncodeSecrets bool `json:"encodeSecrets,omitempty"`
 }
 
 // An EventHandler is one entry of a hub's ordered list.

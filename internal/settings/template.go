@@ -14,6 +14,8 @@ type URLTemplate struct {
 	text     string
 	redacted string
 	parts    []part
+	secrets  []string // URIs of the references, in order
+	encode   bool     // secrets are inserted percent-encoded
 }
 
 type part struct {
@@ -72,6 +74,9 @@ func ParseURLTemplate(text string) (*URLTemplate, error) {
 			return nil, err
 		}
 		t.parts = append(t.parts, p)
+		if p.kind == secretParam {
+			t.secrets = append(t.secrets, p.text)
+		}
 		at += width
 	}
 	for _, p := range t.parts {
@@ -103,9 +108,8 @@ func parseParameter(s string) (part, int, error) {
 			return part{}, 0, errors.New("has a Key Vault reference that does not end; write " + secretExample)
 		}
 		uri := strings.TrimSpace(s[1+len(secretPrefix) : end])
-		if u, err := url.Parse(uri); err != nil || u.Host == "" || u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
-			!strings.HasPrefix(strings.ToLower(strings.TrimLeft(u.Path, "/")), "secrets/") {
-			return part{}, 0, fmt.Errorf("has a Key Vault reference to %q, which is not a secret's https URI; write %s", uri, secretExample)
+		if _, err := ParseSecretURI(uri); err != nil {
+			return part{}, 0, fmt.Errorf("has a Key Vault reference to %.300q, which %w; write %s", uri, err, secretExample)
 		}
 		return part{secretParam, uri}, end + len(secretSuffix), nil
 	}
@@ -169,20 +173,13 @@ func hide(text string) string {
 	return b.String()
 }
 
-// SecretURIs lists the Key Vault references, in order, repeats included.
-func (t *URLTemplate) SecretURIs() []string {
-	var uris []string
-	for _, p := range t.parts {
-		if p.kind == secretParam {
-			uris = append(uris, p.text)
-		}
-	}
-	return uris
-}
+// SecretURIs lists the Key Vault references as written, in order, repeats included. It is shared: not to be changed.
+func (t *URLTemplate) SecretURIs() []string { return t.secrets }
 
 // Expand fills the parameters in: hub and event percent-encoded as one URI component, secrets raw but for their
-// trailing line ends. It calls secret once per reference and fails with its error; the result is an absolute URL
-// at the template's own host, or an error that does not contain it.
+// trailing line ends, or encoded like the others if the hub says so. Whatever is filled in is not looked through for
+// parameters. It calls secret once per reference and fails with its error, or with one that wraps [ErrSecretUnusable];
+// the result is an absolute URL at the template's own host, or an error that does not contain it.
 func (t *URLTemplate) Expand(hub, event string, secret func(uri string) (string, error)) (string, error) {
 	var b strings.Builder
 	b.Grow(len(t.text) + len(hub) + len(event))
@@ -199,7 +196,15 @@ func (t *URLTemplate) Expand(hub, event string, secret func(uri string) (string,
 			if err != nil {
 				return "", err
 			}
-			b.WriteString(strings.TrimRight(v, "\r\n"))
+			v = strings.TrimRight(v, "\r\n")
+			if err := t.checkSecret(v); err != nil {
+				return "", fmt.Errorf("%w: %s %w", ErrSecretUnusable, p.text, err)
+			}
+			if t.encode {
+				escape(&b, v)
+			} else {
+				b.WriteString(v)
+			}
 		}
 	}
 	u, err := url.Parse(b.String())
@@ -214,6 +219,24 @@ func (t *URLTemplate) Expand(hub, event string, secret func(uri string) (string,
 		return "", errors.New("makes a URL with braces in it")
 	}
 	return b.String(), nil
+}
+
+// checkSecret says what keeps a value from standing in the URL. It cannot move the request to another host, since
+// references begin behind the host; it must not end the request line, the query or the URL either.
+func (t *URLTemplate) checkSecret(v string) error {
+	for i := range len(v) {
+		switch c := v[i]; {
+		case c < ' ' || c == 0x7f:
+			return errors.New("holds a control character")
+		case t.encode:
+		case c == ' ' || c == '#' || c == '{' || c == '}' || c >= 0x80:
+			return errors.New("holds a space, #, a brace or a letter beyond ASCII: store it percent-encoded, or set the hub's encodeSecrets")
+		}
+	}
+	if v == "" {
+		return errors.New("is empty")
+	}
+	return nil
 }
 
 // escape writes s as one URI component: all but RFC 3986's unreserved characters become %XX.

@@ -180,6 +180,9 @@ func (h *Hub) compile(f *Faults) {
 			continue
 		}
 		e.compile(f, fmt.Sprintf("properties.eventHandlers[%d]", i))
+		if e.template != nil {
+			e.template.encode = h.Extensions.EncodeSecrets
+		}
 	}
 }
 
