@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -237,9 +238,9 @@ func (s *Service) writeError(w http.ResponseWriter, r *http.Request, err error) 
 		h.Set("client-request-id", correlation)
 	}
 	switch {
-	case how.status == http.StatusServiceUnavailable:
-		h.Set("Retry-After", "1")
-	case refused.code == codeSecretWrong && r.Header.Get("Authorization") != "": // RFC 6749 5.2
+	case !refused.code.permanent():
+		h.Set("Retry-After", strconv.Itoa(max(1, int((refused.after+time.Second-1)/time.Second))))
+	case (refused.code == codeSecretWrong || refused.code == codeSecretExpired) && r.Header.Get("Authorization") != "": // RFC 6749 5.2
 		h.Set("WWW-Authenticate", `Basic realm="token"`)
 	}
 	w.WriteHeader(how.status)
@@ -251,10 +252,10 @@ func noStore(h http.Header) {
 	h.Set("Pragma", "no-cache")
 }
 
-// correlationID is the caller's client-request-id, from the header or (as JS libraries send it) the query,
-// if it is a GUID.
+// correlationID is the caller's client-request-id, from the header, from that of Azure's other libraries, or (as JS
+// libraries send it) from the query, if it is a GUID.
 func correlationID(r *http.Request) string {
-	for _, id := range []string{r.Header.Get("client-request-id"), r.URL.Query().Get("client-request-id")} {
+	for _, id := range []string{r.Header.Get("client-request-id"), r.Header.Get("x-ms-client-request-id"), r.URL.Query().Get("client-request-id")} {
 		if parsed, err := uuid.Parse(id); err == nil && len(id) == 36 {
 			return parsed.String()
 		}

@@ -43,6 +43,7 @@ type publicKey struct {
 	Issuer string   `json:"issuer,omitempty"` // v2 set only
 
 	key key
+	rsa *rsa.PublicKey
 }
 
 // A signer signs with the active key.
@@ -78,6 +79,11 @@ func (s *Service) openKeys(ctx context.Context, st *store.Store) (err error) {
 	})
 	if err := s.load(); err != nil {
 		return err
+	}
+	for _, kid := range s.opt.RevokedKeys {
+		if err := s.RevokeKey(ctx, kid); err != nil && !errors.Is(err, ErrKeyNotFound) {
+			return err
+		}
 	}
 	return s.maintain(ctx)
 }
@@ -169,7 +175,7 @@ func newKeySet(r ring) (*keySet, error) {
 			N:   base64.RawURLEncoding.EncodeToString(public.N.Bytes()),
 			E:   base64.RawURLEncoding.EncodeToString(big.NewInt(int64(public.E)).Bytes()),
 			X5c: []string{base64.StdEncoding.EncodeToString(k.Certificate)},
-			key: k,
+			key: k, rsa: public,
 		})
 		if k.State == KeyActive {
 			if set.active, err = newSigner(k, public); err != nil {
@@ -291,6 +297,9 @@ func (s *Service) run(ctx context.Context) {
 		case <-tick.C:
 			if err := s.maintain(ctx); err != nil && ctx.Err() == nil {
 				s.log.Error("signing keys could not be maintained", "err", err)
+			}
+			if err := s.headers.forgetDeleted(ctx, s.directory); err != nil && ctx.Err() == nil {
+				s.log.Error("secrets of deleted identities could not be removed", "err", err)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -219,9 +220,10 @@ func getJSON(ctx context.Context, c *http.Client, url string, into any) error {
 	return json.Unmarshal(body, into)
 }
 
-// do sends a request to the handler itself.
+// do sends a request to the handler itself, as if over TLS.
 func (h *house) do(method, target string, edit func(*http.Request)) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, nil)
+	r.TLS = &tls.ConnectionState{}
 	if edit != nil {
 		edit(r)
 	}

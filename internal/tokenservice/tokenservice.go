@@ -16,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +40,25 @@ type Options struct {
 	Authority func() string
 	// Lifetime is that of managed-identity tokens, 5 minutes to 24 hours. 0 means 24 hours, as in Azure.
 	Lifetime time.Duration
+	// ClientLifetime is that of the tokens that the token endpoint issues, 5 minutes to 24 hours. 0 means 60 to 90
+	// minutes at random, as in Azure.
+	ClientLifetime time.Duration
+	// Transport fetches the keys of issuers that federated credentials name. It decides which addresses may be reached
+	// and must not be one that sends credentials. nil: no other issuer is believed.
+	Transport http.RoundTripper
+	// AllowLoopbackHTTP lets clients on this machine use the token endpoint over plain http. Everybody else sends
+	// secrets over TLS or is refused.
+	AllowLoopbackHTTP bool
+	// WorkloadOrigin is where WorkloadHandler is reached, such as "http://127.0.0.1:8081"; asked on each use. nil: EnvFor
+	// gives no managed-identity variables.
+	WorkloadOrigin func() string
+	// IMDS lists the user-assigned identities, by ARM id, name or client id, that the IMDS endpoint gives tokens of to
+	// every program on this host. Empty: none, the endpoint is off.
+	IMDS []string
+	// HostName names this host in the claim xms_az_rid of workloads' tokens. Default: os.Hostname.
+	HostName string
+	// RevokedKeys are ids of signing keys that are revoked on start, should they be there: those that a backup restored.
+	RevokedKeys []string
 	// RotateEvery is the age at which the signing key is replaced. 0 means 90 days, the least is 24 hours;
 	// negative: never.
 	RotateEvery time.Duration
@@ -67,7 +88,21 @@ type Service struct {
 
 	mu       sync.Mutex // guards onRevoke and orders replacements of keys
 	onRevoke []func()
+
+	issuers  *issuers
+	replays  *replays
+	failures *limiter // of clients, by client and address
+
+	headers                    *headers
+	imdsLimit, appServiceLimit *limiter // by identity
 }
+
+// A client that fails this often at one address waits, and may then try again once per interval. Its secrets cannot be
+// guessed at any rate; what is saved is the work, and whoever looks at the log.
+const (
+	failureBurst = 30
+	failureEvery = 2 * time.Second
+)
 
 // New loads the signing keys, and makes them on the first start. The caller closes the service.
 func New(ctx context.Context, s *store.Store, d *directory.Directory, opt Options) (*Service, error) {
@@ -80,11 +115,20 @@ func New(ctx context.Context, s *store.Store, d *directory.Directory, opt Option
 	if opt.Lifetime < minLifetime || opt.Lifetime > maxLifetime {
 		return nil, fmt.Errorf("token service: token lifetime is %v, want %v to %v", opt.Lifetime, minLifetime, maxLifetime)
 	}
+	if opt.ClientLifetime != 0 && (opt.ClientLifetime < minLifetime || opt.ClientLifetime > maxLifetime) {
+		return nil, fmt.Errorf("token service: lifetime of clients' tokens is %v, want %v to %v", opt.ClientLifetime, minLifetime, maxLifetime)
+	}
 	if opt.RotateEvery == 0 {
 		opt.RotateEvery = 90 * 24 * time.Hour
 	}
 	if opt.RotateEvery > 0 && opt.RotateEvery < publishAhead {
 		return nil, fmt.Errorf("token service: keys rotate every %v, want at least %v: receivers need that long to learn a key", opt.RotateEvery, publishAhead)
+	}
+	if opt.HostName == "" {
+		var err error
+		if opt.HostName, err = os.Hostname(); err != nil {
+			opt.HostName = "localhost"
+		}
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
@@ -95,8 +139,20 @@ func New(ctx context.Context, s *store.Store, d *directory.Directory, opt Option
 	if opt.generate == nil {
 		opt.generate = func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, keyBits) }
 	}
-	svc := &Service{directory: d, opt: opt, log: opt.Log.With("component", "tokenservice")}
-	if err := svc.openKeys(ctx, s); err != nil {
+	svc := &Service{
+		directory: d, opt: opt, log: opt.Log.With("component", "tokenservice"),
+		issuers:  &issuers{transport: opt.Transport, known: make(map[string]*issuerKeys)},
+		replays:  newReplays(),
+		failures: newLimiter(failureBurst, failureEvery),
+
+		imdsLimit:       newLimiter(imdsRate, time.Second/imdsRate),
+		appServiceLimit: newLimiter(appServiceRate, time.Second/appServiceRate),
+	}
+	err := svc.openKeys(ctx, s)
+	if err == nil {
+		svc.headers, err = openHeaders(ctx, s)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("token service: %w", err)
 	}
 	life, cancel := context.WithCancel(context.Background()) // lives as long as the service, ended by Close
