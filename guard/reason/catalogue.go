@@ -74,6 +74,13 @@ const (
 	NoHandler               Code = "no_handler"
 	TemplateInvalid         Code = "template_invalid"
 	SecretUnavailable       Code = "secret_unavailable"
+	SecretHostNotAllowed    Code = "secret_host_not_allowed"
+	SecretChallengeRefused  Code = "secret_challenge_refused"
+	SecretDenied            Code = "secret_denied"
+	SecretNotFound          Code = "secret_not_found"
+	SecretDisabled          Code = "secret_disabled"
+	SecretNeverResolved     Code = "secret_never_resolved"
+	SecretUnusable          Code = "secret_unusable"
 	IdentityMissing         Code = "identity_missing"
 	ResourceUnregistered    Code = "resource_unregistered"
 	AudienceEmpty           Code = "audience_empty"
@@ -221,6 +228,20 @@ var catalogue = []Reason{
 		"correct the URL template; parameters are {hub}, {event} and Key Vault references, none of them in the host"},
 	{SecretUnavailable, "a secret that the handler's URL refers to cannot be read",
 		"check that the secret exists and that the instance's identity may read it"},
+	{SecretHostNotAllowed, "the Key Vault reference names a host that is no vault of this service and in no domain whose vaults it reads",
+		"correct the reference, or add the vault's domain to --vault-domain; no token was asked for or sent"},
+	{SecretChallengeRefused, "the vault demanded a token for another resource or of another tenant than is configured for its domain; none was sent",
+		"check the vault's domain and its configured resource; a vault of another tenant needs the operator's consent"},
+	{SecretDenied, "the vault refused to give the secret to the instance's identity",
+		"give the identity's object id the secret permission Get in the vault's access policies, or the role Key Vault Secrets User; it counts at once"},
+	{SecretNotFound, "the vault has no secret of that name or version",
+		"set the secret, recover it if it was deleted, or correct the reference; a name without a version means the newest"},
+	{SecretDisabled, "the secret that the handler's URL refers to is disabled",
+		"enable the version, or set a new one; a disabled newest version is not replaced by an older one"},
+	{SecretNeverResolved, "the secret was never read so far, and the vault cannot be asked now",
+		"check that the vault is reachable from the service; it is tried again within a minute"},
+	{SecretUnusable, "the value of the secret cannot stand in a URL",
+		"store the value percent-encoded and without line breaks, or set encodeSecrets on the hub"},
 	{IdentityMissing, "the handler wants a managed identity, and the instance has none",
 		"assign a system-assigned or a user-assigned identity to the instance"},
 	{ResourceUnregistered, "no application in the directory has the handler's audience as its id or identifier URI",
