@@ -56,7 +56,7 @@ var wellKnownByURI, wellKnownByAppID = func() (byURI, byAppID map[string]Resourc
 			byAppID[w.AppID] = w.Resource
 		}
 		for _, uri := range w.uris {
-			byURI[uri] = w.Resource
+			byURI[normalizeURI(uri)] = w.Resource
 		}
 	}
 	return byURI, byAppID

@@ -203,3 +203,16 @@ func TestEmbeddedVaultsAreKeyVault(t *testing.T) {
 		}
 	}
 }
+
+func TestTheTokenExchangeIsKnownByBothNamesAndTakesVersion2(t *testing.T) {
+	d := open(t)
+	for _, name := range []string{TokenExchange, "api://azureadtokenexchange", TokenExchangeAppID} {
+		r, err := d.ResolveResource(name)
+		if err != nil || r.AppID != TokenExchangeAppID || r.TokenVersion != 2 {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+	if r, err := d.ResolveResource("https://vault.azure.net"); err != nil || r.TokenVersion != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

@@ -456,7 +456,7 @@ func TestB20NothingSecretIsLogged(t *testing.T) {
 }
 
 func BenchmarkTokenEndpoint(b *testing.B) {
-	h := start(b)
+	h := openWorkloads(b)
 	client, _ := h.register(b, directory.Application{DisplayName: "client"})
 	secret := h.secret(b, client)
 	b.Run("secret", func(b *testing.B) {
@@ -486,9 +486,9 @@ func BenchmarkTokenEndpoint(b *testing.B) {
 			}
 		}
 	})
-	p := h.user(b)
+	u := h.identity(b, "sender")
 	b.Run("managed identity", func(b *testing.B) {
-		env := must(h.EnvFor(b.Context(), p.ResourceID, EnvOptions{}))(b)
+		env := must(h.EnvFor(b.Context(), u.ID, EnvOptions{}))(b)
 		for b.Loop() {
 			h.clock.advance(time.Second)
 			if w := h.appService("resource=https://vault.azure.net&api-version=2019-08-01", env["IDENTITY_HEADER"]); w.Code != 200 {

@@ -154,7 +154,7 @@ func TestMethodsOfPublicDocuments(t *testing.T) {
 	}
 }
 
-var timestamp = regexp.MustCompile(`^2026-11-24 0\d:\d\d:\d\dZ$`)
+var timestamp = regexp.MustCompile(`^2026-11-2\d \d\d:\d\d:\d\dZ$`)
 
 // wantFailure checks an answer against the error shape of identity.md 4.6.
 func wantFailure(t *testing.T, w *httptest.ResponseRecorder, status int, oauth string, code int) failure {
