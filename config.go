@@ -63,6 +63,14 @@ type Config struct {
 
 	// TokenLifetime is the life of managed-identity tokens, 5 minutes to 24 hours.
 	TokenLifetime time.Duration `help:"Life of managed-identity access tokens, 5m to 24h." default:"24h" env:"TABARD_TOKEN_LIFETIME"`
+	// IMDSIdentity lists the user-assigned identities that the IMDS endpoint hands out. Dangerous: every program on this
+	// host gets their tokens. Empty: the endpoint is off.
+	IMDSIdentity []string `name:"imds-identity" help:"User-assigned identity (name, client id or ARM id) whose tokens every program on this host gets at the IMDS endpoint, which is off without one. Repeatable." env:"TABARD_IMDS_IDENTITY" placeholder:"NAME"`
+	// AllowLoopbackTokenHTTP lets programs on this machine use the token endpoint over plain http.
+	AllowLoopbackTokenHTTP bool `name:"allow-loopback-token-http" help:"Let this machine, for example a proxy that ends TLS, use the token endpoint over plain http." env:"TABARD_ALLOW_LOOPBACK_TOKEN_HTTP"`
+	// RevokedSigningKey lists ids of signing keys that are revoked on start: after a backup from before their revocation
+	// was restored.
+	RevokedSigningKey []string `name:"revoked-signing-key" help:"Id of a signing key to revoke on start, should a restored backup have brought it back. Repeatable." env:"TABARD_REVOKED_SIGNING_KEY" placeholder:"KID"`
 
 	// MaxConnections bounds the client connections of the whole process.
 	MaxConnections int `help:"Client connections of the whole process at most." default:"100000" env:"TABARD_MAX_CONNECTIONS"`

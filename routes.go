@@ -90,6 +90,9 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 			}
 			s.rotateAdminToken(w, r)
 		default:
+			if s.serveIdentityAdmin(w, r) {
+				return
+			}
 			control.ServeHTTP(w, r)
 		}
 	})

@@ -155,6 +155,8 @@ func (s *Server) openState(ctx context.Context) error {
 	}
 	if s.tokens, err = tokenservice.New(ctx, s.store, s.directory, tokenservice.Options{
 		Authority: s.origins.authority, Lifetime: s.cfg.TokenLifetime, Log: s.log,
+		Transport: fetch{s}, AllowLoopbackHTTP: s.cfg.AllowLoopbackTokenHTTP,
+		WorkloadOrigin: s.workloadOrigin, IMDS: s.cfg.IMDSIdentity, RevokedKeys: s.cfg.RevokedSigningKey,
 	}); err != nil {
 		return fmt.Errorf("open the token service: %w", err)
 	}
