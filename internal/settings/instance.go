@@ -73,6 +73,9 @@ type Extensions struct {
 	SkipLoopbackValidation bool `json:"skipLoopbackValidation,omitempty"`
 	// RefuseGraphAudience refuses, at configuration, a handler whose empty resource would obtain a Microsoft Graph token.
 	RefuseGraphAudience bool `json:"refuseGraphAudience,omitempty"`
+	// IdentitySource says where the instance's access tokens come from; nil: from its managed identity in the embedded
+	// directory. With another source the choice of managed identity does not matter.
+	IdentitySource *IdentitySource `json:"identitySource,omitempty"`
 }
 
 // IdentityType says which managed identity an instance has. There is no combined value: one at a time.
@@ -124,6 +127,10 @@ func (in *Instance) Hub(name string) *Hub {
 func (in *Instance) clone() *Instance {
 	c := *in
 	c.resourceID = ""
+	if s := in.Extensions.IdentitySource; s != nil {
+		source := *s
+		c.Extensions.IdentitySource = &source
+	}
 	c.Tags = maps.Clone(in.Tags)
 	c.Inert = maps.Clone(in.Inert)
 	c.Hubs = make(map[string]*Hub, len(in.Hubs))

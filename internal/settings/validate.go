@@ -76,6 +76,9 @@ func (in *Instance) compile() error {
 	checkKey(&f, "primaryKey", in.Keys.Primary)
 	checkKey(&f, "secondaryKey", in.Keys.Secondary)
 	in.Identity.check(&f)
+	if in.Extensions.IdentitySource != nil {
+		in.Extensions.IdentitySource.check(&f)
+	}
 	if in.DisableLocalAuth && in.DisableAADAuth {
 		f.add("properties.disableAadAuth", "and disableLocalAuth are both on: nobody could authenticate")
 	}
