@@ -45,6 +45,8 @@ var layout = map[string]struct {
 		[]string{"tabard/internal/settings", "tabard/guard", "tabard/guard/reason"}, []string{"jose"}},
 	"tabard/internal/keyvault": {"the embedded Key Vault: vaults, secrets, who may read them",
 		[]string{"tabard/internal/store", "tabard/guard", "tabard/guard/reason"}, nil},
+	"tabard/internal/keyvault/reference": {"the secrets that handlers' URLs refer to: read from embedded and real vaults, remembered, refreshed",
+		[]string{"tabard/internal/keyvault", "tabard/internal/settings", "tabard/internal/identity", "tabard/internal/egress", "tabard/guard/reason"}, []string{"azure"}},
 	"tabard/internal/eventhandler": {"match a rule, call the handler with a token, read the answer",
 		[]string{"tabard/internal/settings", "tabard/internal/identity", "tabard/internal/trace", "tabard/internal/egress", "tabard/guard/reason"}, nil},
 	"tabard/internal/clientws": {"a WebSocket client's life",
@@ -63,6 +65,7 @@ var heavy = map[string]string{
 	"kong":     "github.com/alecthomas/kong",
 	"gobwas":   "github.com/gobwas/ws",
 	"protobuf": "google.golang.org/protobuf",
+	"azure":    "github.com/Azure/",
 }
 
 func TestPackagesImportOnlyWhatTheLayoutAllows(t *testing.T) {
