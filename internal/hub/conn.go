@@ -143,8 +143,6 @@ func (c *Conn) joinLocked(group string) error {
 	return nil
 }
 
-// Locks nest in this order: states.mu, Conn.mu, the locks of indexes, queue.mu.
-
 func (c *Conn) leave(group string) bool {
 	c.mu.Lock()
 	at := c.memberships[group]

@@ -13,6 +13,6 @@
 // Order: frames that one goroutine sends to a connection arrive in that order. A message that is published after a
 // join has returned reaches the new member; one that is published after a leave has returned does not.
 //
-// Locks, outermost first: Conn.mu, the shard locks of the indexes, queue.mu, wheel.mu. None is held across a
-// system call or a callback. [Registry.Close] says goodbye to every connection and stops every goroutine.
+// Locks, outermost first: states.mu, Conn.mu, the shard locks of the indexes, queue.mu, wheel.mu. None is held across
+// a system call or a callback. [Registry.Close] says goodbye to every connection and stops every goroutine.
 package hub

@@ -145,13 +145,6 @@ func (c *Conn) settle() bool {
 	}
 	q.scheduled = false
 	socket, hangUp, halfClose := q.socket, q.hangUp, q.halfClose
-	if socket == nil && q.next != nil { // the client came back with another one
-		blocking := q.attach(c.hub.registry.now())
-		q.mu.Unlock()
-		c.hub.registry.open.Done() // of the old one
-		c.schedule(blocking)
-		return false
-	}
 	q.mu.Unlock()
 	switch {
 	case socket == nil:
@@ -174,9 +167,12 @@ func (c *Conn) flush(w *writer) {
 	if socket != nil && len(w.batch) > 0 {
 		var copied bool
 		w.data, copied = w.join(c.sequencer)
-		err := raw.Write(w.try)
-		if err == nil {
-			err = w.err
+		w.n, w.err = 0, nil
+		var err error
+		if raw != nil { // else the client has just come back over a socket that may block
+			if err = raw.Write(w.try); err == nil {
+				err = w.err
+			}
 		}
 		switch {
 		case w.n == len(w.data) && err == nil:

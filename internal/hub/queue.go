@@ -25,10 +25,9 @@ type queue struct {
 	raw    syscall.RawConn // of a plain TCP socket: may be written to without waiting; else nil
 
 	// Of reliable connections alone:
-	replay  *replay     // nil: of another kind
-	next    *attachment // takes the place of the socket when nobody writes any more
-	parting bool        // the last frame for this socket is queued
-	why     string      // the socket is gone, for the disconnected event
+	replay  *replay // nil: of another kind
+	parting bool    // the last frame for this socket is queued
+	why     string  // the socket is gone, for the disconnected event
 }
 
 type far [64]*Frame
@@ -152,14 +151,9 @@ func (c *Conn) finish(hangUp, halfClose bool, frames []*Frame) {
 		return
 	}
 	if q.socket == nil { // nobody is there to be told
-		next := q.next
-		q.closed, q.next = true, nil
+		q.closed = true
 		q.mu.Unlock()
 		c.shard.wheel.remove(c)
-		if next != nil {
-			next.socket.Close()
-			c.hub.registry.open.Done()
-		}
 		return
 	}
 	for _, f := range frames {
@@ -178,15 +172,11 @@ func (c *Conn) abort() { c.drop(true) }
 func (c *Conn) drop(reset bool) {
 	q := &c.out
 	q.mu.Lock()
-	socket, next := q.socket, q.next
-	q.socket, q.raw, q.next, q.closed = nil, nil, nil, true
+	socket := q.socket
+	q.socket, q.raw, q.closed = nil, nil, true
 	q.reset()
 	scheduled := q.scheduled
 	q.mu.Unlock()
-	if next != nil {
-		next.socket.Close()
-		c.hub.registry.open.Done()
-	}
 	if socket == nil {
 		c.shard.wheel.remove(c)
 		return

@@ -244,12 +244,13 @@ func (c *Conn) due(now int64) {
 		return
 	}
 	every := int64(r.keepAlive(c.hub))
+	socket := c.out.current() // before heard: who comes back over another one is heard before it is there
 	heard := c.heard.Load()
 	if heard == busy {
 		heard = now
 	}
 	if silence := 2*every + int64(r.opt.PingGrace); now >= heard+silence {
-		if !c.detach(c.out.current(), ReasonPingTimeout, true) {
+		if !c.detach(socket, ReasonPingTimeout, true) {
 			c.end(ReasonPingTimeout)
 			c.abort()
 		}

@@ -1,9 +1,6 @@
 package hub
 
-import (
-	"net"
-	"syscall"
-)
+import "net"
 
 // A Sequencer is the codec of a reliable subprotocol: each connection numbers its messages, keeps them until the
 // client has acknowledged them, and survives the loss of its socket for Options.RecoveryWindow.
@@ -139,16 +136,20 @@ func (c *Conn) part(code CloseCode) {
 // false if the connection is not of that kind, or is over. A socket that is no longer the connection's changes
 // nothing.
 func (c *Conn) detach(socket net.Conn, reason string, reset bool) bool {
-	if !c.Reliable() || c.Gone() {
+	if !c.Reliable() {
 		return false
 	}
+	gone := c.Gone()
 	q, r := &c.out, c.hub.registry
 	q.mu.Lock()
-	if q.closed {
+	switch {
+	case q.socket != nil && q.socket != socket: // the client is back over another one, which may be saying goodbye
+		q.mu.Unlock()
+		return true
+	case gone, q.closed:
 		q.mu.Unlock()
 		return false
-	}
-	if socket == nil || q.socket != socket {
+	case q.socket == nil:
 		q.mu.Unlock()
 		return true
 	}
@@ -159,6 +160,7 @@ func (c *Conn) detach(socket net.Conn, reason string, reset bool) bool {
 	q.why = reason
 	until := r.now() + int64(r.opt.RecoveryWindow)
 	c.until.Store(until)
+	c.shard.wheel.set(c, until)
 	scheduled := q.scheduled
 	q.mu.Unlock()
 	if reset {
@@ -166,7 +168,6 @@ func (c *Conn) detach(socket net.Conn, reason string, reset bool) bool {
 	} else {
 		socket.Close()
 	}
-	c.shard.wheel.set(c, until)
 	if !scheduled {
 		r.open.Done()
 	}
@@ -184,7 +185,7 @@ func (q *queue) release() {
 func (c *Conn) expire() {
 	q := &c.out
 	q.mu.Lock()
-	if q.closed || q.socket != nil || q.next != nil {
+	if q.closed || q.socket != nil {
 		q.mu.Unlock()
 		return
 	}
@@ -195,16 +196,10 @@ func (c *Conn) expire() {
 	c.shard.wheel.remove(c)
 }
 
-// An attachment is a socket that takes the place of another as soon as nobody writes to that any more.
-type attachment struct {
-	socket net.Conn
-	raw    syscall.RawConn
-	first  []*Frame
-}
-
 // Resume gives a reliable connection a new socket, whether it has lost the old one or not: first is written before
-// everything else, then all that the client has not acknowledged, in order and under the old numbers. On error,
-// [ErrGone] or [ErrClosed], the socket is the caller's again and nothing was written.
+// everything else, then all that the client has not acknowledged, in order and under the old numbers, and then afresh
+// the group states that it watches. On error, [ErrGone] or [ErrClosed], the socket is the caller's again and nothing
+// was written.
 func (c *Conn) Resume(socket net.Conn, first ...*Frame) error {
 	if !c.Reliable() {
 		return ErrGone
@@ -217,54 +212,39 @@ func (c *Conn) Resume(socket net.Conn, first ...*Frame) error {
 	}
 	r.open.Add(1)
 	r.mu.Unlock()
+	raw := rawConn(socket)
+	every := int64(r.keepAlive(c.hub))
 	q.mu.Lock()
 	if q.closed {
 		q.mu.Unlock()
 		r.open.Done()
 		return ErrGone
 	}
-	old, skipped := q.socket, q.next
-	q.release()
-	q.next = &attachment{socket, rawConn(socket), first}
-	c.until.Store(0)
-	busy := q.scheduled // whoever writes has the old socket in hand, and attaches the new one when it is through
-	var blocking bool
-	if !busy {
-		blocking = q.attach(r.now())
-	}
-	q.mu.Unlock()
-	if old != nil {
-		abandon(old)
-		if !busy {
-			r.open.Done()
-		}
-	}
-	if skipped != nil { // two came back at once; the later one counts
-		abandon(skipped.socket)
-		r.open.Done()
-	}
 	now := r.now()
-	c.heard.Store(now)
-	c.shard.wheel.set(c, now+int64(r.keepAlive(c.hub)))
-	if !busy {
-		c.schedule(blocking)
+	old := q.socket
+	counted := old != nil || q.scheduled // as a connection with a socket; whoever writes to it goes on with the new one
+	if c.heard.Load() != busy {
+		c.heard.Store(now) // before the socket is there to be found silent
 	}
-	return nil
-}
-
-// attach makes the next socket the queue's, with everything that is to be written to it, and marks the queue as
-// scheduled. It reports whether writes to the socket may block.
-func (q *queue) attach(now int64) (blocking bool) {
-	q.socket, q.raw = q.next.socket, q.next.raw
-	for _, f := range q.next.first {
+	c.until.Store(0)
+	c.shard.wheel.set(c, now+every)
+	q.release()
+	q.socket, q.raw = socket, raw
+	for _, f := range first {
 		q.push(f)
 	}
-	q.next = nil
 	for _, f := range q.replay.kept[q.replay.head:] {
 		if !f.expired(now) {
 			q.push(f)
 		}
 	}
-	q.scheduled = true
-	return q.raw == nil
+	c.written(q)
+	if counted {
+		r.open.Done()
+	}
+	if old != nil {
+		abandon(old)
+	}
+	c.hub.states.resumed(c)
+	return nil
 }

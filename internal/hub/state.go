@@ -2,6 +2,7 @@ package hub
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -98,9 +99,9 @@ func (s *states) tidy(c *Conn, group string, g *groupStates) {
 	}
 }
 
-// send queues a frame for a connection.
-func (s *states) send(c *Conn, f *Frame) {
-	if _, over := c.queueUp(f); over {
+// send queues frames for a connection.
+func (s *states) send(c *Conn, frames ...*Frame) {
+	if _, over := c.queueUp(frames...); over {
 		s.over = append(s.over, c)
 	}
 }
@@ -162,16 +163,16 @@ func (s *states) change(c *Conn, group string, g *groupStates, state map[string]
 	s.tell(g, group, item)
 }
 
-// WatchState sends the connection all states of the group now, and every change from now on. The error is
-// [ErrTooManyStates].
-func (h *Hub) WatchState(c *Conn, group string) error {
+// WatchState sends the connection first, which says that it watches, then all states of the group, and every change
+// from now on. The error is [ErrGone] or [ErrTooManyStates]; nothing was sent then.
+func (h *Hub) WatchState(c *Conn, group string, first ...*Frame) error {
 	s := &h.states
 	s.used.Add(1)
 	defer s.used.Add(-1)
 	s.mu.Lock()
 	defer s.unlock()
 	if c.Gone() {
-		return nil
+		return ErrGone
 	}
 	g := s.group(group)
 	defer s.tidy(c, group, g)
@@ -179,15 +180,35 @@ func (h *Hub) WatchState(c *Conn, group string) error {
 		return ErrTooManyStates
 	}
 	g.watchers[c] = true
+	s.send(c, slices.Concat(first, g.snapshot(c, group))...)
+	return nil
+}
+
+// snapshot is the frame that shows a connection all states of a group; none if it could not read it.
+func (g *groupStates) snapshot(c *Conn, group string) []*Frame {
 	items := make([]StateItem, 0, len(g.items))
 	for _, item := range g.items {
 		items = append(items, item)
 	}
 	slices.SortFunc(items, func(a, b StateItem) int { return strings.Compare(a.ConnectionID, b.ConnectionID) })
 	if f := stateFrame(c, group, items, true); f != nil {
-		s.send(c, f)
+		return []*Frame{f}
 	}
 	return nil
+}
+
+// resumed shows a client that was away, and was not told of changes, all that it watches.
+func (s *states) resumed(c *Conn) {
+	if s.used.Load() == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.unlock()
+	for _, group := range slices.Sorted(maps.Keys(s.held[c])) {
+		if g := s.groups[group]; g.watchers[c] {
+			s.send(c, g.snapshot(c, group)...)
+		}
+	}
 }
 
 // UnwatchState ends what WatchState began.
