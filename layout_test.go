@@ -30,6 +30,8 @@ var layout = map[string]struct {
 		[]string{"tabard/internal/store"}, nil},
 	"tabard/internal/rbac":     {"who may do what where: role definitions and assignments", []string{"tabard/internal/store"}, nil},
 	"tabard/internal/identity": {"a token for an audience, cached; sources are behind an interface", nil, nil},
+	"tabard/internal/identity/azure": {"tokens from the platform that the process runs on", []string{"tabard/internal/identity"}, []string{"azure"}},
+	"tabard/internal/identity/oauth": {"tokens from any OAuth issuer", []string{"tabard/internal/identity"}, []string{"jose"}},
 	"tabard/internal/tokenservice": {"the embedded issuer: keys, discovery, minting",
 		[]string{"tabard/internal/store", "tabard/internal/directory", "tabard/internal/identity", "tabard/guard/reason"}, []string{"jose"}},
 	"tabard/internal/trace":                   {"what happened and why", []string{"tabard/guard/reason"}, nil},
