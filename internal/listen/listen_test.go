@@ -137,6 +137,22 @@ func TestUpgradesAreHandedOver(t *testing.T) {
 	}
 }
 
+func TestAPanicInUpgradeCostsOneConnection(t *testing.T) {
+	calls := make(chan struct{}, 2)
+	s := serve(t, Options{Upgrade: func(net.Conn, *http.Request) {
+		calls <- struct{}{}
+		panic("a fault of the owner")
+	}})
+	for range 2 {
+		c := s.dial(t, false)
+		io.WriteString(c, upgradeHead)
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("the connection ended with %v, want EOF", err)
+		}
+		<-calls
+	}
+}
+
 func TestBytesBehindTheHeadAreReadFirst(t *testing.T) {
 	s := serve(t, Options{})
 	for _, secure := range []bool{false, true} {

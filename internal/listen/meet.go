@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -100,7 +101,7 @@ func (s *Server) meetHTTP(conn, stream net.Conn, state *tls.ConnectionState, buf
 			}
 			ctx, cancel := context.WithCancel(context.WithValue(s.ctx, http.LocalAddrContextKey, conn.LocalAddr()))
 			defer cancel()
-			s.opt.Upgrade(stream, r.WithContext(ctx))
+			s.handOver(stream, r.WithContext(ctx))
 			return
 		}
 	}
@@ -108,6 +109,17 @@ func (s *Server) meetHTTP(conn, stream net.Conn, state *tls.ConnectionState, buf
 		stream = &replayed{Conn: stream, rest: bytes.Clone(*buf), state: state}
 	}
 	s.handed.hand(stream)
+}
+
+// handOver calls Upgrade. As in net/http, a panic costs the connection that caused it and nothing else.
+func (s *Server) handOver(stream net.Conn, r *http.Request) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.opt.Log.Error("panic while serving a WebSocket", "peer", r.RemoteAddr, "panic", p, "stack", string(debug.Stack()))
+			stream.Close()
+		}
+	}()
+	s.opt.Upgrade(stream, r)
 }
 
 // drop closes a connection that never said what it wanted.
