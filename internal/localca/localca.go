@@ -24,6 +24,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -75,7 +76,7 @@ func open(dir string, hosts []string, now func() time.Time) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the key of %s: %w", ca.path, err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" { // which has access lists instead
 		return nil, fmt.Errorf("%s may be read by others: remove it and %s to have a new authority made, or chmod 600 it if nobody did", keyPath, ca.path)
 	}
 	pair, err := tls.LoadX509KeyPair(ca.path, keyPath)
