@@ -32,8 +32,10 @@ var appendixMore = []appendixRow{
 		w, h := oneHandler(t, nil)
 		w.hub("chat", all(h.URL+"/api?code={@Microsoft.KeyVault(SecretUri="+secretURI+")}"))
 		w.failed(second(w.send(w.session(), "hi")), reason.SecretUnavailable)
-		w.secrets[secretURI] = "\r\n"
-		w.failed(second(w.send(w.session(), "hi")), reason.SecretUnavailable)
+		for _, v := range []string{"", "\r\n", "a b", "a#b", "a\x00", "{hub}"} {
+			w.secrets[secretURI] = v
+			w.failed(second(w.send(w.session(), "hi")), reason.SecretUnusable)
+		}
 		w.d.opt.Secrets = nil
 		w.failed(second(w.send(w.session(), "hi")), reason.SecretUnavailable)
 		if len(h.got) != 0 {

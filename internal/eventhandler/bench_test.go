@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"tabard/internal/egress"
+	"tabard/internal/settings"
 )
 
 // The event round trip beside a bare net/http client that posts the same body to the same handler (performance.md:
@@ -72,15 +73,18 @@ func BenchmarkRoundTrip(b *testing.B) {
 			}
 		}
 	})
-	for name, h := range map[string]bool{"event": false, "event with token": true} {
-		b.Run(name, func(b *testing.B) {
-			if h {
-				tok := makeToken("api://handler")
-				w.d.opt.Identity = constant(tok)
-				w.hub("chat", with(srv.URL, "api://handler"))
-			} else {
-				w.hub("chat", all(srv.URL))
-			}
+	w.secrets[secretURI] = "0123456789abcdef0123456789abcdef"
+	for _, row := range []struct {
+		name    string
+		handler *settings.EventHandler
+	}{
+		{"event", all(srv.URL + "/?code=0123456789abcdef0123456789abcdef")},
+		{"event with token", with(srv.URL, "api://handler")},
+		{"event with a secret reference", all(srv.URL + "/?code={@Microsoft.KeyVault(SecretUri=" + secretURI + ")}")},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			w.d.opt.Identity = constant(makeToken("api://handler"))
+			w.hub("chat", row.handler)
 			s := w.session()
 			s.Bind("alice", "json.webpubsub.azure.v1")
 			data := []byte(payload)

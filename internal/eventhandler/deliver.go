@@ -177,13 +177,16 @@ func (d *Dispatcher) acquire(ctx context.Context, in *settings.Instance, resourc
 	return nil, f
 }
 
-// refused passes on that a handler did not like the token. The event is not sent again: the handler's 401 is an
-// answer, on connect even the client's.
+// refused passes on that a handler did not like the token, or a secret in its URL. The event is not sent again: the
+// handler's 401 is an answer, on connect even the client's.
 func (d *Dispatcher) refused(in *settings.Instance, h *settings.EventHandler, tok *identity.Token, a *answer) {
-	if tok == nil || a == nil || d.opt.Rejected == nil {
+	if a == nil || a.status != http.StatusUnauthorized && a.status != http.StatusForbidden {
 		return
 	}
-	if a.status == http.StatusUnauthorized || a.status == http.StatusForbidden {
+	if tok != nil && d.opt.Rejected != nil {
 		d.opt.Rejected(in, audience(h), tok)
+	}
+	if uris := h.Template().SecretURIs(); len(uris) > 0 && d.opt.SecretsRejected != nil {
+		d.opt.SecretsRejected(in, uris)
 	}
 }

@@ -57,8 +57,12 @@ type Options struct {
 	Identity func(ctx context.Context, in *settings.Instance, resource string) (*identity.Token, error)
 	// Rejected hears that a handler answered 401 or 403 to tok, so that a stale one can be forgotten. May be nil.
 	Rejected func(in *settings.Instance, resource string, tok *identity.Token)
-	// Secrets reads the Key Vault secret at uri with the instance's identity. nil: every reference fails closed.
+	// Secrets reads the Key Vault secret at uri with the instance's identity. It is asked for each event and should
+	// remember. An error that has a Reason() reason.Code says why. nil: every reference fails closed.
 	Secrets func(ctx context.Context, in *settings.Instance, uri string) (string, error)
+	// SecretsRejected hears that a handler answered 401 or 403 to a URL with these secrets in it, so that one that was
+	// changed just now can be read again. May be nil.
+	SecretsRejected func(in *settings.Instance, uris []string)
 	// Egress is the way out. The dispatcher does not close it.
 	Egress *egress.Egress
 	// Trace receives one record for each delivery and validation; nil records nothing.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,7 +20,8 @@ type target struct {
 	checkURL   string   // validation as text, the key of its outcome
 	plain      bool     // http, not https
 	loopback   bool     // the host is a loopback address or a name that is reserved for one
-	secrets    []string // what was inserted; for redaction alone
+	values     []string // of the template's references, as they were read: another value makes another target
+	secrets    []string // what was inserted of them; for redaction alone
 
 	eventName []string // header values
 	eventType []string
@@ -31,8 +33,8 @@ type targetKey struct {
 	user       bool
 }
 
-// targets remembers those that need no secret. Event names come from clients, so it is bounded: when it is full it
-// is emptied, which also drops the templates of former settings.
+// targets remembers what templates were expanded to. Event names come from clients, so it is bounded: when it is full
+// it is emptied, which also drops the templates of former settings.
 type targets struct {
 	mu sync.RWMutex
 	m  map[targetKey]*target
@@ -53,60 +55,68 @@ func (c *targets) put(k targetKey, t *target) {
 	c.m[k] = t
 }
 
-// resolve expands the handler's template for an event.
+// resolve expands the handler's template for an event. Its secrets are asked for each time, since they may have changed,
+// and each is read once for both URLs.
 func (d *Dispatcher) resolve(ctx context.Context, in *settings.Instance, h *settings.EventHandler, hub, event string, user bool) (*target, *fault) {
 	k := targetKey{h.Template(), hub, event, user}
-	if t := d.targets.get(k); t != nil {
+	var few [4]string // more than that is rare, and an allocation
+	values, f := d.readSecrets(ctx, in, k.template, few[:0])
+	if f != nil {
+		return nil, f
+	}
+	if t := d.targets.get(k); t != nil && slices.Equal(t.values, values) {
 		return t, nil
 	}
-	t := &target{eventName: []string{event}, eventType: []string{"azure.webpubsub.sys." + event}}
+	t := &target{values: slices.Clone(values), eventName: []string{event}, eventType: []string{"azure.webpubsub.sys." + event}}
 	if user {
 		t.eventType[0] = "azure.webpubsub.user." + event
 	}
-	read := map[string]string{} // one reading of each secret for both URLs
-	var unavailable error
-	secret := func(uri string) (string, error) {
-		if v, ok := read[uri]; ok {
-			return v, nil
-		}
-		if d.opt.Secrets == nil {
-			unavailable = errors.New("no source of Key Vault secrets is configured")
-			return "", unavailable
-		}
-		v, err := d.opt.Secrets(ctx, in, uri)
-		if err == nil && strings.TrimRight(v, "\r\n") == "" {
-			err = errors.New("the secret is empty")
-		}
-		if err != nil {
-			unavailable = err
-			return "", err
-		}
-		read[uri] = v
+	for _, v := range t.values {
 		t.secrets = append(t.secrets, strings.TrimRight(v, "\r\n"))
-		return v, nil
 	}
 	var err error
-	if t.url, err = expand(k.template, hub, event, secret); err == nil {
-		t.validation, err = expand(k.template, hub, "validate", secret)
+	if t.url, err = expand(k.template, hub, event, t.values); err == nil {
+		t.validation, err = expand(k.template, hub, "validate", t.values)
 	}
 	switch {
-	case unavailable != nil:
-		return nil, &fault{code: reason.SecretUnavailable, err: unavailable}
+	case errors.Is(err, settings.ErrSecretUnusable):
+		return nil, &fault{code: reason.SecretUnusable, err: err}
 	case err != nil:
 		return nil, &fault{code: reason.TemplateInvalid, err: err}
 	}
 	t.checkURL = t.validation.String()
 	t.plain = !strings.EqualFold(t.url.Scheme, "https")
 	t.loopback = loopbackHost(t.url.Hostname())
-	if len(read) == 0 {
-		d.targets.put(k, t)
-	}
+	d.targets.put(k, t)
 	return t, nil
 }
 
+// readSecrets appends the values of the template's references to into, in their order.
+func (d *Dispatcher) readSecrets(ctx context.Context, in *settings.Instance, template *settings.URLTemplate, into []string) ([]string, *fault) {
+	for _, uri := range template.SecretURIs() {
+		if d.opt.Secrets == nil {
+			return nil, &fault{code: reason.SecretUnavailable, err: errors.New("no source of Key Vault secrets is configured")}
+		}
+		v, err := d.opt.Secrets(ctx, in, uri)
+		if err != nil {
+			f := &fault{code: reason.SecretUnavailable, err: err}
+			if known, ok := errors.AsType[interface {
+				error
+				Reason() reason.Code
+			}](err); ok {
+				f.code = known.Reason()
+			}
+			return nil, f
+		}
+		into = append(into, v)
+	}
+	return into, nil
+}
+
 // expand fills the template in. Its errors do not quote the result, which may hold a secret.
-func expand(template *settings.URLTemplate, hub, event string, secret func(string) (string, error)) (*url.URL, error) {
-	text, err := template.Expand(hub, event, secret)
+func expand(template *settings.URLTemplate, hub, event string, values []string) (*url.URL, error) {
+	next := 0
+	text, err := template.Expand(hub, event, func(string) (string, error) { next++; return values[next-1], nil })
 	if err != nil {
 		return nil, err
 	}
