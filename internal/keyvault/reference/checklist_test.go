@@ -410,6 +410,48 @@ func TestSecurity28ADisabledPrincipalEndsItsValuesAtOnce(t *testing.T) {
 	w.refused(one, reason.TokenUnavailable)
 }
 
+// Two instances without an embedded identity whose tokens come from elsewhere have nothing in common.
+func TestWhatOneIdentitySourceReadsAnotherDoesNotGet(t *testing.T) {
+	w := newWorld(t)
+	other, err := w.settings.Create(t.Context(), settings.Instance{Name: "other", SubscriptionID: testSubscription, ResourceGroup: "default", Location: "local"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := func(name, client string) *settings.Instance {
+		t.Helper()
+		in, err := w.settings.Update(t.Context(), name, func(in *settings.Instance) error {
+			in.Extensions.IdentitySource = &settings.IdentitySource{Type: settings.SourceAzure, ClientID: client}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
+	a, b := source("other", "one"), &settings.Instance{Name: "third", Extensions: other.Extensions}
+	b.Extensions.IdentitySource = &settings.IdentitySource{Type: settings.SourceAzure, ClientID: "one"}
+	of := func(in *settings.Instance) who {
+		by, ok := whose(in)
+		if !ok {
+			t.Errorf("%s has no identity", in.Name)
+		}
+		return by
+	}
+	if of(a) == of(b) {
+		t.Error("two instances share what they read")
+	}
+	before := of(a)
+	if again := source("other", "one"); of(again) != before {
+		t.Error("the same source is another after a change of settings")
+	}
+	if of(source("other", "two")) == before {
+		t.Error("another client is the same")
+	}
+	if _, ok := whose(&settings.Instance{Name: "x"}); ok {
+		t.Error("an instance without identity and source has one")
+	}
+}
+
 func TestABlockedAddressIsAReason(t *testing.T) {
 	e := egress.New(egress.Policy{})
 	defer e.Close()
@@ -516,7 +558,8 @@ func TestASecretThatNoHubRefersToIsForgotten(t *testing.T) {
 	w.want(one, "v1")
 	w.hub("chat", two) // a change of settings does not end the trial
 	w.resolver.mu.Lock()
-	e := w.resolver.entries[key{w.instance().Identity, settings.SecretURI{Host: "va1." + embeddedDomain, Name: "one"}}]
+	by, _ := whose(w.instance())
+	e := w.resolver.entries[key{by, settings.SecretURI{Host: "va1." + embeddedDomain, Name: "one"}}]
 	w.resolver.mu.Unlock()
 	if e == nil {
 		t.Fatal("it is gone already")

@@ -94,7 +94,7 @@ func (r *Resolver) Explain(ctx context.Context, in *settings.Instance, text stri
 		a.fail("identity", failed)
 		return a.finish()
 	}
-	a.ok("identity", "%s", describeIdentity(in.Identity))
+	a.ok("identity", "%s", describeIdentity(in))
 	if failed != nil {
 		a.fail("token", failed)
 		return a.finish()
@@ -106,11 +106,14 @@ func (r *Resolver) Explain(ctx context.Context, in *settings.Instance, text stri
 	return a.finish()
 }
 
-func describeIdentity(id settings.Identity) string {
-	if id.Type == settings.IdentityUserAssigned {
-		return "user-assigned: " + id.UserAssigned
+func describeIdentity(in *settings.Instance) string {
+	switch source := in.Source(); {
+	case source != nil:
+		return "from the instance's identity source " + string(source.Type)
+	case in.Identity.Type == settings.IdentityUserAssigned:
+		return "user-assigned: " + in.Identity.UserAssigned
 	}
-	return "system-assigned, object id " + id.PrincipalID
+	return "system-assigned, object id " + in.Identity.PrincipalID
 }
 
 // explainVault is Explain from the vault's answer on: what it refused tells how far the request came.
@@ -180,8 +183,9 @@ func (r *Resolver) grantFix(at place, uri settings.SecretURI, oid string) string
 
 // held adds what events get at present.
 func (a *account) held(r *Resolver, in *settings.Instance, uri settings.SecretURI, version string) {
+	by, _ := whose(in)
 	r.mu.Lock()
-	e := r.entries[key{in.Identity, uri}]
+	e := r.entries[key{by, uri}]
 	r.mu.Unlock()
 	if e == nil {
 		a.ok("held", "nothing: no handler of a hub refers to it with this identity")

@@ -42,7 +42,7 @@ func (r *Resolver) locate(uri settings.SecretURI) (place, *Error) {
 
 // token obtains the token for a place.
 func (r *Resolver) token(ctx context.Context, in *settings.Instance, uri settings.SecretURI, at place) (*identity.Token, *Error) {
-	if in.Identity.Type == settings.IdentityNone || in.Identity.Type == "" {
+	if _, ok := whose(in); !ok {
 		e := r.noIdentity(uri)
 		e.kind = final
 		return nil, e

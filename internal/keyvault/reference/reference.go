@@ -19,6 +19,8 @@ package reference
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"maps"
@@ -117,14 +119,42 @@ type Resolver struct {
 	wg     sync.WaitGroup
 }
 
+// A spelling is an identifier as written, and who asks. It is made anew with every event, so it costs nothing to make.
 type spelling struct {
 	identity settings.Identity
+	source   *settings.IdentitySource // of the present settings
 	uri      string
 }
 
+func spelled(in *settings.Instance, uri string) spelling {
+	return spelling{in.Identity, in.Source(), uri}
+}
+
 type key struct {
+	who who
+	uri settings.SecretURI
+}
+
+// A who is an identity that reads secrets. Those with the same fields share what they read.
+type who struct {
 	identity settings.Identity
-	uri      settings.SecretURI
+	// source is a digest of where the tokens come from, if that is not the embedded issuer, and whose they are.
+	source [sha256.Size]byte
+}
+
+// whose returns the identity of an instance; ok is false if it has none.
+func whose(in *settings.Instance) (w who, ok bool) {
+	w.identity = in.Identity
+	source := in.Source()
+	if source == nil {
+		return w, in.Identity.Type != settings.IdentityNone && in.Identity.Type != ""
+	}
+	text, err := json.Marshal(source)
+	if err != nil { // strings alone
+		return w, false
+	}
+	w.source = sha256.Sum256(append([]byte(strings.ToLower(in.Name)+"\n"), text...))
+	return w, true
 }
 
 // NewResolver makes a Resolver and begins to read what the settings refer to. The caller calls [Resolver.Changed] when
@@ -186,7 +216,7 @@ func (r *Resolver) Close() {
 // Secret returns the value of a secret as the instance's identity may read it. A value that is remembered costs a
 // lookup and a copy. Otherwise the call waits, within ctx, for the one reading under way. The error is an [*Error].
 func (r *Resolver) Secret(ctx context.Context, in *settings.Instance, uri string) (string, error) {
-	if e := (*r.spelled.Load())[spelling{in.Identity, uri}]; e != nil {
+	if e := (*r.spelled.Load())[spelled(in, uri)]; e != nil {
 		if v := e.held.Load(); v != nil {
 			if text, ok := v.text(); ok {
 				return text, nil
@@ -201,11 +231,12 @@ func (r *Resolver) slow(ctx context.Context, in *settings.Instance, text string)
 	if err != nil {
 		return "", &Error{Code: reason.TemplateInvalid, Secret: text, Message: "the identifier " + err.Error()}
 	}
-	if in.Identity.Type == settings.IdentityNone || in.Identity.Type == "" {
+	by, ok := whose(in)
+	if !ok {
 		return "", r.noIdentity(uri)
 	}
 	for {
-		e, failed := r.find(in, uri, text)
+		e, failed := r.find(in, key{by, uri}, text)
 		if failed != nil {
 			return "", failed
 		}
@@ -224,31 +255,28 @@ func (r *Resolver) noIdentity(uri settings.SecretURI) *Error {
 }
 
 // find returns the entry of a secret, made if it is missing, and notes how it is spelled.
-func (r *Resolver) find(in *settings.Instance, uri settings.SecretURI, text string) (*entry, *Error) {
+func (r *Resolver) find(in *settings.Instance, k key, text string) (*entry, *Error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, &Error{Code: reason.SecretUnavailable, Secret: uri.String(), Message: "the service is stopping"}
+		return nil, &Error{Code: reason.SecretUnavailable, Secret: k.uri.String(), Message: "the service is stopping"}
 	}
-	e, ok := r.entries[key{in.Identity, uri}]
+	e, ok := r.entries[k]
 	if !ok {
 		if len(r.entries) >= MaxEntries {
-			return nil, &Error{Code: reason.SecretUnavailable, Secret: uri.String(), Message: "as many secrets are referred to as can be held"}
+			return nil, &Error{Code: reason.SecretUnavailable, Secret: k.uri.String(), Message: "as many secrets are referred to as can be held"}
 		}
-		e = newEntry(in, uri)
+		e = newEntry(in, k.uri)
 		e.expires = time.Now().Add(unreferenced) // unless a hub refers to it
-		r.entries[key{in.Identity, uri}] = e
+		r.entries[k] = e
 	}
-	if text != "" {
-		old := *r.spelled.Load()
-		if old[spelling{in.Identity, text}] != e {
-			next := make(map[spelling]*entry, len(old)+1)
-			if len(old) < maxSpellings {
-				maps.Copy(next, old)
-			}
-			next[spelling{in.Identity, text}] = e
-			r.spelled.Store(&next)
+	if old := *r.spelled.Load(); old[spelled(in, text)] != e {
+		next := make(map[spelling]*entry, len(old)+1)
+		if len(old) < maxSpellings {
+			maps.Copy(next, old)
 		}
+		next[spelled(in, text)] = e
+		r.spelled.Store(&next)
 	}
 	return e, nil
 }
@@ -265,15 +293,24 @@ func (r *Resolver) Changed(old, now *settings.Snapshot) {
 		if old != nil {
 			was, _ = old.Instance(name)
 		}
+		by, ok := whose(in)
+		if !ok {
+			continue
+		}
+		changed := was == nil
+		if was != nil && was != in {
+			before, _ := whose(was)
+			changed = before != by
+		}
 		references(in, func(hub *settings.Hub, uri settings.SecretURI) {
-			k := key{in.Identity, uri}
+			k := key{by, uri}
 			w := wanted[k]
 			if w == nil {
 				w = &want{in: in}
 				wanted[k] = w
 			}
 			w.hubs = append(w.hubs, HubName{in.Name, hub.Name})
-			w.anew = w.anew || was == nil || was != in && (was.Identity != in.Identity || !sameHub(was.Hubs[hubKey(hub)], hub))
+			w.anew = w.anew || changed || was != in && !sameHub(was.Hubs[hubKey(hub)], hub)
 		})
 	}
 	r.mu.Lock()
@@ -281,6 +318,7 @@ func (r *Resolver) Changed(old, now *settings.Snapshot) {
 	if r.closed {
 		return
 	}
+	r.spelled.Store(&map[spelling]*entry{}) // they name sources of former settings; the next event finds its entry again
 	for k, e := range r.entries {
 		if w := wanted[k]; w != nil {
 			e.refer(w)
@@ -318,9 +356,6 @@ type HubName struct {
 
 // references calls fn for each secret that an instance's hubs refer to, repeats included.
 func references(in *settings.Instance, fn func(*settings.Hub, settings.SecretURI)) {
-	if in.Identity.Type == settings.IdentityNone || in.Identity.Type == "" {
-		return
-	}
 	for _, hub := range in.SortedHubs() {
 		for _, h := range hub.EventHandlers {
 			for _, text := range h.Template().SecretURIs() {
@@ -347,13 +382,7 @@ func (r *Resolver) drop(k key, e *entry) {
 }
 
 // Flush wipes all that was read with the instance's identity. What its hubs refer to is read again.
-func (r *Resolver) Flush(in *settings.Instance) {
-	r.each(func(k key, e *entry) {
-		if k.identity == in.Identity {
-			e.wipe()
-		}
-	})
-}
+func (r *Resolver) Flush(in *settings.Instance) { r.of(in, (*entry).wipe) }
 
 // IdentitiesChanged says that something about identities changed in the directory: everything is read again before it
 // is used again, so that a value does not outlive the identity that could read it.
@@ -362,10 +391,14 @@ func (r *Resolver) IdentitiesChanged() {
 }
 
 // Refresh reads again what the instance's hubs refer to.
-func (r *Resolver) Refresh(in *settings.Instance) {
+func (r *Resolver) Refresh(in *settings.Instance) { r.of(in, (*entry).invalidate) }
+
+// of calls fn for what is read with the instance's identity.
+func (r *Resolver) of(in *settings.Instance, fn func(*entry)) {
+	by, _ := whose(in)
 	r.each(func(k key, e *entry) {
-		if k.identity == in.Identity {
-			e.invalidate()
+		if k.who == by {
+			fn(e)
 		}
 	})
 }
@@ -375,7 +408,7 @@ func (r *Resolver) Refresh(in *settings.Instance) {
 func (r *Resolver) Rejected(in *settings.Instance, uris []string) {
 	again := false
 	for _, text := range uris {
-		if e := (*r.spelled.Load())[spelling{in.Identity, text}]; e != nil && e.rejected(time.Now()) {
+		if e := (*r.spelled.Load())[spelled(in, text)]; e != nil && e.rejected(time.Now()) {
 			again = true
 		}
 	}
@@ -432,8 +465,9 @@ func (r *Resolver) Statuses(in *settings.Instance) []Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var list []Status
+	by, _ := whose(in)
 	for k, e := range r.entries {
-		if k.identity != in.Identity {
+		if k.who != by {
 			continue
 		}
 		s := e.status()
