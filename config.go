@@ -66,6 +66,9 @@ type Config struct {
 	// IMDSIdentity lists the user-assigned identities that the IMDS endpoint hands out. Dangerous: every program on this
 	// host gets their tokens. Empty: the endpoint is off.
 	IMDSIdentity []string `name:"imds-identity" help:"User-assigned identity (name, client id or ARM id) whose tokens every program on this host gets at the IMDS endpoint, which is off without one. Repeatable." env:"TABARD_IMDS_IDENTITY" placeholder:"NAME"`
+	// AzureIdentity lists the identities of the platform (Azure, Arc, Kubernetes) that instances may choose as their own:
+	// "system", "workload", or the client id of a user-assigned one. Whoever may edit an instance can then use them.
+	AzureIdentity []string `name:"azure-identity" help:"Identity of the platform that instances may use as their own: system, workload, or a user-assigned client id. Repeatable." env:"TABARD_AZURE_IDENTITY" placeholder:"ID"`
 	// AllowLoopbackTokenHTTP lets programs on this machine use the token endpoint over plain http.
 	AllowLoopbackTokenHTTP bool `name:"allow-loopback-token-http" help:"Let this machine, for example a proxy that ends TLS, use the token endpoint over plain http." env:"TABARD_ALLOW_LOOPBACK_TOKEN_HTTP"`
 	// RevokedSigningKey lists ids of signing keys that are revoked on start: after a backup from before their revocation

@@ -28,6 +28,9 @@ func (s *Server) tokenRejected(in *settings.Instance, resource string, t *identi
 
 // principal is the instance's managed identity. The error wraps eventhandler.ErrNoIdentity and says what is missing.
 func (s *Server) principal(in *settings.Instance) (identity.Principal, error) {
+	if source := in.Source(); source != nil {
+		return sourcePrincipal(in, source), nil
+	}
 	switch id := in.Identity; id.Type {
 	case settings.IdentitySystemAssigned:
 		return identity.Principal{
@@ -47,11 +50,15 @@ func (s *Server) principal(in *settings.Instance) (identity.Principal, error) {
 
 // settingsChanged drops what is cached about identities that an instance no longer has, and ends deleted instances.
 func (s *Server) settingsChanged(old, new *settings.Snapshot) {
+	s.sources.forget(new)
 	for _, was := range old.Instances() {
 		is, ok := new.Instance(was.Name)
 		if !ok {
 			s.hubs.CloseInstance(was.Name, hub.ClosePolicy, "The service was deleted")
 			s.trace.Forget(was.Name)
+		}
+		if was.Source() != nil && (!ok || is.Source() == nil || *is.Source() != *was.Source()) {
+			s.identity.Flush(was.ResourceID())
 		}
 		if ok && is.Identity == was.Identity {
 			continue

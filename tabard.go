@@ -55,6 +55,7 @@ type Server struct {
 	directory *directory.Directory
 	tokens    *tokenservice.Service
 	identity  *identity.Cache
+	sources   *sources
 	trace     *trace.Recorder
 	egress    *egress.Egress
 	events    *eventhandler.Dispatcher
@@ -214,7 +215,10 @@ func (s *Server) build() error {
 	}
 	s.egress = egress.New(policy)
 	s.trace = trace.New(trace.Options{})
-	s.identity = identity.NewCache(s.tokens, identity.Options{Log: s.log})
+	s.sources = &sources{
+		embedded: s.tokens, settings: s.settings.Snapshot, outside: s.egress.Transport(), allowed: s.cfg.AzureIdentity, made: make(map[string]madeSource),
+	}
+	s.identity = identity.NewCache(s.sources, identity.Options{Log: s.log})
 	s.events = eventhandler.New(eventhandler.Options{
 		Settings: s.settings.Snapshot,
 		Identity: s.token,
@@ -294,6 +298,7 @@ func (s *Server) Close() error {
 		}
 		if s.identity != nil {
 			s.identity.Close()
+			s.sources.close()
 		}
 		if s.egress != nil {
 			s.egress.Close()

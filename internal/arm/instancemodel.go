@@ -2,6 +2,7 @@ package arm
 
 import (
 	"encoding/json"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -87,12 +88,14 @@ func (d *reader) instanceBody(raw json.RawMessage) (*instanceBody, error) {
 	b.aad = d.boolean("properties.disableAadAuth", p["disableAadAuth"])
 	if raw, ok := p["tabard"]; ok {
 		const at = "properties.tabard"
-		o := d.object(at, raw, "allowTokenOverPlainHttp", "skipLoopbackValidation", "refuseGraphAudience")
-		d.only(at, o, "allowTokenOverPlainHttp", "skipLoopbackValidation", "refuseGraphAudience")
+		names := []string{"allowTokenOverPlainHttp", "skipLoopbackValidation", "refuseGraphAudience", "identitySource"}
+		o := d.object(at, raw, names...)
+		d.only(at, o, names...)
 		b.extensions = &settings.Extensions{
 			AllowTokenOverHTTP:     d.boolean(at+".allowTokenOverPlainHttp", o["allowTokenOverPlainHttp"]),
 			SkipLoopbackValidation: d.boolean(at+".skipLoopbackValidation", o["skipLoopbackValidation"]),
 			RefuseGraphAudience:    d.boolean(at+".refuseGraphAudience", o["refuseGraphAudience"]),
+			IdentitySource:         d.identitySource(at+".identitySource", o["identitySource"]),
 		}
 	}
 	for _, name := range append([]string{"disableLocalAuth", "disableAadAuth", "tabard"}, readOnlyProperties...) {
@@ -154,8 +157,31 @@ func (b *instanceBody) apply(d *reader, in *settings.Instance) {
 	in.Tags, in.SKU, in.Inert = b.tags, b.sku, b.inert
 	in.DisableLocalAuth, in.DisableAADAuth = b.local, b.aad
 	if b.extensions != nil { // unknown to Azure's clients, so a PUT without it keeps it
+		source := in.Extensions.IdentitySource
 		in.Extensions = *b.extensions
+		in.Extensions.IdentitySource.KeepSecrets(source)
 	}
+}
+
+// identitySource decodes where the instance's tokens come from; settings judges it. Its secrets are never sent back.
+func (d *reader) identitySource(at string, raw json.RawMessage) *settings.IdentitySource {
+	if absent(raw) {
+		return nil
+	}
+	var s settings.IdentitySource
+	var kind string
+	fields := map[string]*string{
+		"type": &kind, "tenantId": &s.TenantID, "clientId": &s.ClientID, "credential": &s.Credential, "issuer": &s.Issuer, "tokenEndpoint": &s.TokenEndpoint,
+		"clientSecret": &s.ClientSecret, "certificate": &s.Certificate, "resourceParameter": &s.ResourceParameter,
+	}
+	names := slices.Sorted(maps.Keys(fields))
+	o := d.object(at, raw, names...)
+	d.only(at, o, names...)
+	for _, name := range names {
+		*fields[name] = d.text(at+"."+name, o[name])
+	}
+	s.Type = settings.SourceType(kind)
+	return &s
 }
 
 // plainLocation is the form in which ARM compares locations: "West US 2" is "westus2".
@@ -198,15 +224,15 @@ func patched(in *settings.Instance, patch json.RawMessage) (json.RawMessage, err
 
 // writable are the properties that a client may set, defaults included.
 func writable(in *settings.Instance) map[string]any {
-	p := map[string]any{
-		"disableLocalAuth": in.DisableLocalAuth,
-		"disableAadAuth":   in.DisableAADAuth,
-		"tabard": map[string]bool{
-			"allowTokenOverPlainHttp": in.Extensions.AllowTokenOverHTTP,
-			"skipLoopbackValidation":  in.Extensions.SkipLoopbackValidation,
-			"refuseGraphAudience":     in.Extensions.RefuseGraphAudience,
-		},
+	extensions := map[string]any{
+		"allowTokenOverPlainHttp": in.Extensions.AllowTokenOverHTTP,
+		"skipLoopbackValidation":  in.Extensions.SkipLoopbackValidation,
+		"refuseGraphAudience":     in.Extensions.RefuseGraphAudience,
 	}
+	if source := in.Extensions.IdentitySource; source != nil {
+		extensions["identitySource"] = source.Redacted()
+	}
+	p := map[string]any{"disableLocalAuth": in.DisableLocalAuth, "disableAadAuth": in.DisableAADAuth, "tabard": extensions}
 	for _, k := range inertProperties {
 		if k.initial != "" {
 			p[k.name] = json.RawMessage(k.initial)

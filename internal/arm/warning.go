@@ -39,6 +39,9 @@ func (s *server) handlerWarnings(in *settings.Instance, h *settings.Hub, prefix 
 
 // identityProblem says why an instance cannot obtain tokens, or "".
 func (s *server) identityProblem(in *settings.Instance) string {
+	if in.Source() != nil { // another issuer knows who it is
+		return ""
+	}
 	switch in.Identity.Type {
 	case settings.IdentitySystemAssigned:
 		return ""

@@ -150,7 +150,7 @@ func audience(h *settings.EventHandler) string {
 }
 
 func (d *Dispatcher) acquire(ctx context.Context, in *settings.Instance, resource string) (*identity.Token, *fault) {
-	if in.Identity.Type == settings.IdentityNone || in.Identity.Type == "" {
+	if in.Source() == nil && (in.Identity.Type == settings.IdentityNone || in.Identity.Type == "") {
 		return nil, &fault{code: reason.IdentityMissing, err: ErrNoIdentity}
 	}
 	if d.opt.Identity == nil {

@@ -21,6 +21,10 @@ import (
 // A Principal is the managed identity that a token speaks for. It is comparable: two principals with the
 // same fields share tokens, any difference keeps them apart.
 type Principal struct {
+	// Source names where its tokens come from; empty is the embedded token service. For other sources the ids below are
+	// what is known of it here, not what its tokens say.
+	Source string
+
 	TenantID    string // GUID
 	PrincipalID string // object id of the service principal: the claims oid and sub
 	ClientID    string // the claim appid (v1) or azp (v2)
