@@ -18,7 +18,7 @@ import (
 //
 // An event is the same if ce-source and ce-id are the same and it comes from the
 // same caller. Its repetition gets the first answer again: status, headers,
-// body. One that comes while the first is still being handled waits for it. An
+// body, and beside them `Idempotent-Replayed: true`. One that comes while the first is still being handled waits for it. An
 // answer of 408 or 5xx is not remembered, since the repetition is what the
 // service makes of it, nor one that is larger than a quarter of Bytes: then the
 // handler is called again. The memory is this process's.
@@ -73,11 +73,16 @@ func (a *answer) size() int {
 	return n
 }
 
+// replayedHeader marks an answer from memory, so that whoever looks from outside
+// can tell it from one of the handler's; others name it so too.
+const replayedHeader = "Idempotent-Replayed"
+
 func (a *answer) write(w http.ResponseWriter) {
 	h := w.Header()
 	for name, values := range a.header {
 		h[name] = slices.Clone(values)
 	}
+	h.Set(replayedHeader, "true")
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body) // a caller that hung up gets no answer
 }

@@ -41,20 +41,9 @@ func newClient(t Trust) (*http.Client, error) {
 }
 
 func newTransport(t Trust) (http.RoundTripper, error) {
-	roots := t.RootCAs
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("guard: CAFile: %w", err)
-		}
-		if roots != nil {
-			roots = roots.Clone()
-		} else if roots, err = x509.SystemCertPool(); err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("guard: CAFile: no certificate in %s", t.CAFile)
-		}
+	roots, err := rootsWith(t.RootCAs, t.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("guard: CAFile: %w", err)
 	}
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -66,6 +55,27 @@ func newTransport(t Trust) (http.RoundTripper, error) {
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 	}, nil
+}
+
+// rootsWith adds the authorities of a PEM file to roots, or to the system's if
+// there are none. Without a file it returns roots.
+func rootsWith(roots *x509.CertPool, file string) (*x509.CertPool, error) {
+	if file == "" {
+		return roots, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if roots != nil {
+		roots = roots.Clone()
+	} else if roots, err = x509.SystemCertPool(); err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("no certificate in %s", file)
+	}
+	return roots, nil
 }
 
 // fetch reads one small JSON document.

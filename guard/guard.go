@@ -84,6 +84,12 @@ type Guard struct {
 	opt        Options
 	signatures [][]byte // access keys
 	duplicates *duplicates
+
+	// answerRefusal answers a request that does not pass; a proxy has its own way.
+	answerRefusal func(http.ResponseWriter, *http.Request, *Error)
+	// stream leaves the bodies of requests that are no events unbounded: a proxy
+	// passes them on and holds none.
+	stream bool
 }
 
 // New makes a guard. It reports all faults of the configuration at once and makes
@@ -107,6 +113,7 @@ func New(trust Trust, opt Options) (*Guard, error) {
 		opt.Log = slog.Default()
 	}
 	g := &Guard{verifier: v, opt: opt}
+	g.answerRefusal = func(w http.ResponseWriter, _ *http.Request, e *Error) { e.write(w, g.opt.Realm, g.opt.HideReasons) }
 	for i, key := range opt.AccessKeys {
 		if key == "" {
 			faults = append(faults, fmt.Errorf("guard: AccessKeys: number %d is empty", i))
@@ -183,27 +190,37 @@ func (g *Guard) Protect(next http.Handler) http.Handler {
 			g.refuse(w, r, err)
 			return
 		}
-		p := &passed{claims: claims}
-		r = r.WithContext(context.WithValue(r.Context(), passedKey{}, p))
-		r.Body = http.MaxBytesReader(w, r.Body, g.opt.MaxBody)
-		if !isEvent(r) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		if p.event, err = readEvent(r); err != nil {
-			g.refuse(w, r, err)
-			return
-		}
-		p.event.Caller = claims
-		r.Body = io.NopCloser(bytes.NewReader(p.event.Data))
-		if g.duplicates == nil {
-			next.ServeHTTP(w, r)
-			return
-		}
-		if err := g.duplicates.serve(w, r, p, next); err != nil {
-			g.refuse(w, r, err)
-		}
+		g.pass(w, r, claims, next)
 	})
+}
+
+// pass hands a request to next whose caller is known; an event is read first.
+func (g *Guard) pass(w http.ResponseWriter, r *http.Request, claims *Claims, next http.Handler) {
+	p := &passed{claims: claims}
+	r = r.WithContext(context.WithValue(r.Context(), passedKey{}, p))
+	event := isEvent(r)
+	if event || !g.stream {
+		r.Body = http.MaxBytesReader(w, r.Body, g.opt.MaxBody)
+	}
+	if !event {
+		next.ServeHTTP(w, r)
+		return
+	}
+	var err *Error
+	if p.event, err = readEvent(r); err != nil {
+		g.refuse(w, r, err)
+		return
+	}
+	p.event.Caller = claims
+	r.Body = io.NopCloser(bytes.NewReader(p.event.Data))
+	r.ContentLength, r.TransferEncoding = int64(len(p.event.Data)), nil
+	if g.duplicates == nil {
+		next.ServeHTTP(w, r)
+		return
+	}
+	if err := g.duplicates.serve(w, r, p, next); err != nil {
+		g.refuse(w, r, err)
+	}
 }
 
 // authenticate verifies the request's token and lets the observer know.
@@ -281,7 +298,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err *Error) {
 	g.opt.Log.LogAttrs(r.Context(), slog.LevelDebug, "request refused",
 		slog.String("code", string(err.Code)), slog.Int("status", err.Status), slog.String("error", err.Error()),
 		slog.String("path", r.URL.Path), slog.String("remote", r.RemoteAddr))
-	err.write(w, g.opt.Realm, g.opt.HideReasons)
+	g.answerRefusal(w, r, err)
 }
 
 // retryAfter is what a caller is told to wait if the issuer could not be asked.

@@ -2,7 +2,6 @@ package guard
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -20,6 +19,13 @@ import (
 func (e *Error) Write(w http.ResponseWriter, realm string) { e.write(w, realm, false) }
 
 func (e *Error) write(w http.ResponseWriter, realm string, hide bool) {
+	parameters := append([]string{`realm="` + realm + `"`}, e.challenge(hide)...)
+	e.writeWith(w, "Bearer "+strings.Join(parameters, ", "), hide)
+}
+
+// writeWith is write with a challenge for WWW-Authenticate, which only 401 and
+// 403 have.
+func (e *Error) writeWith(w http.ResponseWriter, challenge string, hide bool) {
 	var body struct {
 		Error struct {
 			Code    string `json:"code"`
@@ -36,7 +42,7 @@ func (e *Error) write(w http.ResponseWriter, realm string, hide bool) {
 	h := w.Header()
 	switch e.Status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		h.Set("WWW-Authenticate", e.challenge(realm, hide))
+		h.Set("WWW-Authenticate", challenge)
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
 	case http.StatusMethodNotAllowed:
@@ -49,17 +55,18 @@ func (e *Error) write(w http.ResponseWriter, realm string, hide bool) {
 	_, _ = w.Write(append(text, '\n')) // a caller that hung up gets no answer
 }
 
-// challenge is the WWW-Authenticate header of RFC 6750 section 3.
-func (e *Error) challenge(realm string, hide bool) string {
+// challenge are the parameters of WWW-Authenticate that say what is wrong (RFC
+// 6750 section 3).
+func (e *Error) challenge(hide bool) []string {
 	kind := "invalid_token"
 	if e.Status == http.StatusForbidden {
 		kind = "insufficient_scope"
 	}
-	s := fmt.Sprintf(`Bearer realm="%s", error="%s"`, realm, kind)
-	if hide {
-		return s
+	parameters := []string{`error="` + kind + `"`}
+	if !hide {
+		parameters = append(parameters, `error_description="`+descriptionText(string(e.Code)+": "+e.Message)+`"`)
 	}
-	return s + fmt.Sprintf(`, error_description="%s"`, descriptionText(string(e.Code)+": "+e.Message))
+	return parameters
 }
 
 // descriptionText makes a text fit for error_description, which may hold neither

@@ -48,6 +48,7 @@ const (
 	HandlerReplyInvalid    Code = "handler_reply_invalid"
 	HandlerFailedOnEvent   Code = "handler_failed_on_event"
 	HandlerRejectedConnect Code = "handler_rejected_connect"
+	UpstreamUnreachable    Code = "upstream_unreachable"
 )
 
 // Clients and servers that the service itself refuses.
@@ -188,6 +189,8 @@ var catalogue = []Reason{
 		"see the handler's own log; the error's text is not sent to the caller"},
 	{HandlerRejectedConnect, "the handler's code rejected the client",
 		"this is the application's decision; see the handler's own log"},
+	{UpstreamUnreachable, "the application behind the guard does not answer",
+		"check that it runs at the guard's --upstream address; the guard's own log says what went wrong"},
 
 	// Clients and servers of the service.
 	{NoToken, "the request carries no access token and no access-key token",
