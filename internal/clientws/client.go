@@ -27,11 +27,15 @@ type client struct {
 	acks     acked
 	streams  streams
 
-	mu      sync.Mutex         // guards the following
-	started bool               // the connected event is on its way
-	over    bool               // the connection ended
-	why     string             // for the disconnected event
-	cancel  context.CancelFunc // gives the pending event up; nil: none is pending
+	asking bool           // an event may be under way
+	asked  sync.WaitGroup // waits for it
+
+	mu         sync.Mutex              // guards the following
+	started    bool                    // the connected event is on its way
+	over       bool                    // the connection ended
+	why        string                  // for the disconnected event
+	cancel     context.CancelCauseFunc // gives the pending event up; nil: none is pending
+	invocation string                  // of the pending event; empty: it is none
 }
 
 // start sends the connected event, and what could not be sent before it.
@@ -53,7 +57,7 @@ func (cl *client) ended(reason string) {
 	started, cancel := cl.started, cl.cancel
 	cl.mu.Unlock()
 	if cancel != nil {
-		cancel() // nobody is left to hear the answer
+		cancel(errEnded) // nobody is left to hear the answer
 	}
 	cl.cancelStreams()
 	if started {
@@ -63,11 +67,24 @@ func (cl *client) ended(reason string) {
 
 // pending notes how to give a blocking event up, or with nil that it is over. It reports false if the connection
 // has ended.
-func (cl *client) pending(cancel context.CancelFunc) bool {
+func (cl *client) pending(cancel context.CancelCauseFunc, invocation string) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	cl.cancel = cancel
+	cl.cancel, cl.invocation = cancel, invocation
 	return !cl.over
+}
+
+// giveUp cancels an invocation, if it is the one under way: its answer is not wanted any more.
+func (cl *client) giveUp(invocation string) {
+	cl.mu.Lock()
+	cancel := cl.cancel
+	if cl.invocation != invocation {
+		cancel = nil
+	}
+	cl.mu.Unlock()
+	if cancel != nil {
+		cancel(errCancelled)
+	}
 }
 
 // errClosed ends the reading after the client's close frame.
@@ -83,6 +100,7 @@ func (cl *client) control(op hub.Opcode, payload []byte) error {
 		if len(payload) >= 2 {
 			code = hub.CloseCode(binary.BigEndian.Uint16(payload))
 		}
+		cl.settle()
 		cl.conn.Answer(code)
 		return errClosed
 	}

@@ -8,8 +8,8 @@ import (
 	"tabard/internal/hub"
 )
 
-// read serves the client, whose turn it is, until its socket is gone. It is the only place that knows how bytes come to the parser: a
-// loop over many sockets would feed the same parser.
+// read serves the client, whose turn it is, until its socket is gone. It is the only place that knows how bytes come to
+// the parser: a loop over many sockets would feed the same parser.
 func (cl *client) read(conn net.Conn, early []byte) {
 	cl.parser = parser{limit: cl.server.opt.MaxMessage}
 	feed := func(s *scratch, data []byte) error {
@@ -24,6 +24,7 @@ func (cl *client) read(conn net.Conn, early []byte) {
 	}
 	var bad *violation
 	if errors.As(err, &bad) {
+		cl.settle()
 		cl.server.opt.Log.Debug("frame refused", "hub", cl.hub.Name(), "conn", cl.conn.ID(), "why", bad.text)
 		cl.conn.Fail(bad.code, bad.text, reasonBadRequest)
 	}
@@ -31,6 +32,9 @@ func (cl *client) read(conn net.Conn, early []byte) {
 		// The last frames are on their way, and the hub closes the socket after them or in time. What the client is
 		// still sending is read until then: closing a socket with unread bytes can take back what was written.
 		_ = receive(conn, func(*scratch, []byte) error { return nil })
+	}
+	if !cl.conn.Reliable() {
+		cl.settle() // what the client sent before it went is carried out
 	}
 	cl.conn.Lost(conn, hub.ReasonLost)
 }

@@ -7,7 +7,7 @@ import (
 	"encoding/binary"
 	"net/http"
 	"net/url"
-	"slices"
+	"strings"
 	"time"
 
 	"tabard/internal/hub"
@@ -67,9 +67,11 @@ func (s *Server) recover(d *door, r *http.Request, in *settings.Instance, hubNam
 		s.opt.Log.Error("connection cannot be upgraded", "error", err)
 		return refuse(http.StatusInternalServerError, "", "Internal server error.")
 	}
-	name := ""
-	if slices.Contains(offered(r), c.Subprotocol()) {
-		name = c.Subprotocol()
+	name := "" // the connection's, whatever else the client offers
+	for _, offer := range offered(r) {
+		if strings.EqualFold(offer, c.Subprotocol()) {
+			name = offer
+		}
 	}
 	answer := hub.Verbatim(accepted(r, name))
 	if c.Resume(d.conn, answer, cl.protocol.Connected(id, c.UserID(), s.token(h.Instance(), h.Name(), id))) != nil {

@@ -147,10 +147,12 @@ func TestAPendingEventOutlivesTheSocket(t *testing.T) {
 	<-entered
 	c.net.Close()
 	back := greeted(r.connect(again("", c.id, c.token)))
-	back.send(`{"type":"ping"}`) // waits for its turn behind the event
+	back.send(`{"type":"ping"}`)
+	back.wantText(`{"type":"pong"}`)
+	back.send(`{"type":"event","event":"next","dataType":"text","data":"x","ackId":1}`) // waits for its turn
 	close(release)
 	back.wantText(`{"type":"message","from":"server","dataType":"text","data":"done","sequenceId":1}`)
-	back.wantText(`{"type":"pong"}`)
+	back.wantText(ackOK(1))
 	back.close()
 	if n := len(r.app.events("slow")); n != 1 {
 		t.Errorf("the event was delivered %d times", n)

@@ -24,7 +24,22 @@ func (cl *client) message(op hub.Opcode, payload []byte) error {
 			bad = &subprotocol.InvalidError{Code: hub.CloseInternal, Text: "internal error"}
 		}
 		cl.server.opt.Log.Debug("request refused", "hub", cl.hub.Name(), "conn", cl.conn.ID(), "why", bad.Text)
+		cl.settle()
 		cl.conn.CloseFor(bad.Code, "Invalid request: "+bad.Text, reasonBadRequest)
+		return nil
+	}
+	switch req.Kind { // what does not wait for the application
+	case subprotocol.Ping:
+		cl.conn.Send(cl.protocol.Pong())
+		return nil
+	case subprotocol.SequenceAck: // ignored where nothing is numbered
+		cl.conn.Acknowledge(req.Sequence)
+		return nil
+	case subprotocol.CancelInvocation:
+		cl.giveUp(req.Invocation)
+		return nil
+	}
+	if cl.settle(); cl.conn.Gone() {
 		return nil
 	}
 	if cl.mode.group != "" && cl.protocol.Simple() {
@@ -38,47 +53,87 @@ func (cl *client) message(op hub.Opcode, payload []byte) error {
 		return nil
 	}
 	var failure *subprotocol.AckError
-	watch := false // begins behind the ack
 	switch req.Kind {
-	case subprotocol.JoinGroup:
-		failure = cl.join(req.Group)
-	case subprotocol.LeaveGroup:
-		failure = cl.leave(req.Group)
-	case subprotocol.SendToGroup:
-		failure = cl.sendToGroup(&req)
-	case subprotocol.Event:
-		failure = cl.event(&req)
-	case subprotocol.Ping:
-		cl.conn.Send(cl.protocol.Pong())
-	case subprotocol.SequenceAck: // ignored where nothing is numbered
-		cl.conn.Acknowledge(req.Sequence)
-	case subprotocol.Invoke:
-		cl.invoke(&req)
-	case subprotocol.CancelInvocation: // by the time that it is read, the answer is on its way
+	case subprotocol.Event, subprotocol.Invoke:
+		cl.begin(&req)
+		return nil
 	case subprotocol.StreamStart:
 		cl.startStream(&req)
 	case subprotocol.StreamData:
 		cl.streamPart(&req)
 	case subprotocol.StreamEnd:
 		cl.finishStream(&req)
+	case subprotocol.JoinGroup:
+		failure = cl.join(req.Group)
+	case subprotocol.LeaveGroup:
+		failure = cl.leave(req.Group)
+	case subprotocol.SendToGroup:
+		failure = cl.sendToGroup(&req)
 	case subprotocol.SetGroupState:
 		failure = stateFailure(cl.hub.SetState(cl.conn, req.Group, req.State))
 	case subprotocol.SubscribeGroupState:
-		if failure = cl.mayWatch(req.Group); failure == nil {
-			watch = true
+		if failure = cl.watch(&req); failure == nil {
+			return nil // the answer went before what it announces
 		}
 	case subprotocol.UnsubscribeGroupState:
 		cl.hub.UnwatchState(cl.conn, req.Group)
 	}
-	if req.HasAck {
-		if failure == nil {
-			cl.acks.add(req.AckID)
-		}
-		cl.conn.Send(cl.protocol.Ack(req.AckID, failure))
+	cl.answer(&req, failure)
+	return nil
+}
+
+// answer acknowledges a request that wants it.
+func (cl *client) answer(req *subprotocol.Request, failure *subprotocol.AckError) {
+	if !req.HasAck {
+		return
 	}
-	if watch {
-		// The ack has said yes; a connection that watches too much already hears of nothing more.
-		_ = cl.hub.WatchState(cl.conn, req.Group)
+	if failure == nil {
+		cl.acks.add(req.AckID)
+	}
+	cl.conn.Send(cl.protocol.Ack(req.AckID, failure))
+}
+
+// settle waits until the application has answered the client's last event: the requests of a connection are carried
+// out one after the other (event handlers, section 8.5). Meanwhile nothing is read, and the client is not watched.
+func (cl *client) settle() {
+	if cl.asking {
+		cl.conn.Hold()
+		cl.asked.Wait()
+		cl.conn.Heard()
+		cl.asking = false
+	}
+}
+
+// begin carries out a request that waits for the application, and takes it over, beside the reader: pings,
+// acknowledgements and cancellations go on.
+func (cl *client) begin(req *subprotocol.Request) {
+	req.Data = bytes.Clone(req.Data) // it may lie in the read buffer, and outlives the call
+	cl.asking = true
+	cl.asked.Add(1)
+	cl.server.wg.Go(func() { // the reader is counted, so the count is not zero
+		defer cl.asked.Done()
+		if req.Kind == subprotocol.Invoke {
+			cl.invoke(req)
+		} else {
+			cl.event(req)
+		}
+	})
+}
+
+// watch begins to show the client the states of a group.
+func (cl *client) watch(req *subprotocol.Request) *subprotocol.AckError {
+	if failure := cl.mayWatch(req.Group); failure != nil {
+		return failure
+	}
+	var first []*hub.Frame
+	if req.HasAck {
+		first = append(first, cl.protocol.Ack(req.AckID, nil))
+	}
+	if err := cl.hub.WatchState(cl.conn, req.Group, first...); err != nil {
+		return stateFailure(err)
+	}
+	if req.HasAck {
+		cl.acks.add(req.AckID)
 	}
 	return nil
 }
@@ -96,7 +151,7 @@ func stateFailure(err error) *subprotocol.AckError {
 	case errors.Is(err, hub.ErrNotMember):
 		return &subprotocol.AckError{Name: subprotocol.Forbidden, Message: "The client is not a member of the group."}
 	case err != nil:
-		return &subprotocol.AckError{Name: subprotocol.Forbidden, Message: "The connection shows too many group states."}
+		return &subprotocol.AckError{Name: subprotocol.Forbidden, Message: "The connection has to do with too many group states."}
 	}
 	return nil
 }
@@ -150,40 +205,42 @@ const (
 )
 
 // event asks the application and passes its answer on.
-func (cl *client) event(req *subprotocol.Request) *subprotocol.AckError {
+func (cl *client) event(req *subprotocol.Request) {
 	reply, err := cl.ask(req)
-	if err != nil {
-		return cl.eventFailed(err)
-	}
-	if reply != nil {
+	switch {
+	case errors.Is(err, errEnded): // nobody is left to be told
+		return
+	case err != nil:
+		cl.answer(req, cl.eventFailed(err))
+		return
+	case reply != nil:
 		cl.conn.SendMessage(reply)
 	}
-	return nil
+	cl.answer(req, nil)
 }
 
-// errEnded says that the connection ended before the application was asked.
-var errEnded = errors.New("the connection has ended")
+// Why an event is given up.
+var (
+	errEnded     = errors.New("the connection has ended")
+	errCancelled = errors.New("the client has cancelled the invocation")
+)
 
-// ask asks the application. While it does, nothing more is read from the client. The reply is nil if there is none.
+// ask asks the application. The reply is nil if there is none.
 func (cl *client) ask(req *subprotocol.Request) (*hub.Message, error) {
-	ctx, cancel := context.WithCancel(context.Background()) // ended by the end of the connection
-	defer cancel()
-	defer cl.pending(nil)
-	if !cl.pending(cancel) {
+	ctx, cancel := context.WithCancelCause(context.Background()) // ended by the end of the connection, or by the client
+	defer cancel(nil)
+	defer cl.pending(nil, "")
+	if !cl.pending(cancel, req.Invocation) {
 		return nil, errEnded
 	}
-	cl.conn.Hold()
-	defer cl.conn.Heard()
 	reply, err := cl.session.User(ctx, eventhandler.UserEvent{
-		Name: req.Event, Type: eventhandler.DataType(req.Type),
-		Data:     bytes.Clone(req.Data), // it may lie in the read buffer, and outlive the call
-		Metadata: convert[eventhandler.Pair](req.Metadata),
+		Name: req.Event, Type: eventhandler.DataType(req.Type), Data: req.Data, Metadata: convert[eventhandler.Pair](req.Metadata),
 	})
-	if err != nil {
-		return nil, err
+	if given := context.Cause(ctx); given != nil {
+		return nil, given
 	}
-	if reply == nil {
-		return nil, nil
+	if err != nil || reply == nil {
+		return nil, err
 	}
 	return &hub.Message{Type: hub.DataType(reply.Type), Data: reply.Data, Metadata: convert[hub.Pair](reply.Metadata)}, nil
 }
@@ -193,6 +250,8 @@ func (cl *client) invoke(req *subprotocol.Request) {
 	reply, err := cl.ask(req)
 	var failure *subprotocol.AckError
 	switch {
+	case errors.Is(err, errCancelled), errors.Is(err, errEnded):
+		return
 	case errors.Is(err, eventhandler.ErrNoHandler):
 		failure = &subprotocol.AckError{Name: subprotocol.NotFound, Message: "Event handler not found."}
 	case err != nil:

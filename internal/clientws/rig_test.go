@@ -514,6 +514,14 @@ func (c *wsClient) wantNothing() {
 	c.want(ws.OpPong, "still there?")
 }
 
+// wantNothingOfEvents is wantNothing for a client that may have an event pending: it waits for that first. The client
+// speaks JSON and is not in the group.
+func (c *wsClient) wantNothingOfEvents() {
+	c.t.Helper()
+	c.send(`{"type":"setGroupState","group":"of nobody","ackId":999999}`)
+	c.wantPart(`{"type":"ack","ackId":999999,"success":false`)
+}
+
 // close leaves in good order.
 func (c *wsClient) close() {
 	c.t.Helper()

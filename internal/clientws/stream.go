@@ -96,6 +96,12 @@ func (cl *client) publishPart(st *stream, m *hub.Message) {
 	if st.noEcho {
 		o.Except = cl.conn
 	}
+	if m.Stream.End { // without an envelope it would be an empty frame
+		o.Match = func(c *hub.Conn) bool {
+			_, enveloped := subprotocol.ByName(c.Subprotocol())
+			return enveloped
+		}
+	}
 	cl.hub.SendToGroup(m, o)
 }
 

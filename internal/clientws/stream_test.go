@@ -7,9 +7,10 @@ import (
 	"testing"
 	"time"
 
-	pb "tabard/internal/subprotocol/webpubsubpb"
+	"google.golang.org/protobuf/proto"
 
 	"tabard/internal/hub"
+	pb "tabard/internal/subprotocol/webpubsubpb"
 )
 
 // wantJSON reads frames until one contains the text; what it passes over must be allowed.
@@ -151,6 +152,115 @@ func TestAnInvocationIsAnsweredUnderItsOwnID(t *testing.T) {
 	nobody.send(`{"type":"invoke","invocationId":"i","target":"event","event":"sum"}`)
 	nobody.wantPart(`"invocationId":"i","success":false,"error":{"name":"NotFound"`)
 	c.close()
+}
+
+func TestACancelledInvocationIsGivenUpAndNotAnswered(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	entered, gone := make(chan struct{}), make(chan struct{})
+	r.app.on("slow", func(_ http.ResponseWriter, q *http.Request) {
+		entered <- struct{}{}
+		<-q.Context().Done()
+		gone <- struct{}{}
+	})
+	c := r.json(dial{})
+	p := r.connect(dial{subprotocols: []string{"protobuf.webpubsub.azure.v1"}})
+	p.down()
+	for name, on := range map[string]struct {
+		invoke, cancel func(id string)
+		alive          func()
+	}{
+		"json": {
+			func(id string) {
+				c.send(`{"type":"invoke","invocationId":"` + id + `","target":"event","event":"slow","dataType":"text","data":"x"}`)
+			},
+			func(id string) { c.send(`{"type":"cancelInvocation","invocationId":"` + id + `"}`) },
+			func() {
+				c.send(`{"type":"event","event":"quiet","dataType":"text","data":"","ackId":1}`)
+				c.wantText(ackOK(1))
+			},
+		},
+		"protobuf": {
+			func(id string) {
+				p.up(&pb.UpstreamMessage{Message: &pb.UpstreamMessage_InvokeEventMessage_{InvokeEventMessage: &pb.UpstreamMessage_InvokeEventMessage{Event: "slow", InvocationId: id}}})
+			},
+			func(id string) {
+				p.up(&pb.UpstreamMessage{Message: &pb.UpstreamMessage_CancelInvocationMessage_{CancelInvocationMessage: &pb.UpstreamMessage_CancelInvocationMessage{InvocationId: id}}})
+			},
+			func() {
+				p.up(&pb.UpstreamMessage{Message: &pb.UpstreamMessage_EventMessage_{EventMessage: &pb.UpstreamMessage_EventMessage{
+					Event: "quiet", AckId: proto.Uint64(1), Data: &pb.MessageData{Data: &pb.MessageData_TextData{}}}}})
+				if p.down().GetAckMessage() == nil {
+					t.Error("something else than an ack")
+				}
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			on.invoke("i1")
+			<-entered
+			on.cancel("another one")
+			select {
+			case <-gone:
+				t.Fatal("it was cancelled by another id")
+			case <-time.After(20 * time.Millisecond):
+			}
+			on.cancel("i1")
+			<-gone
+			on.alive() // the first thing that comes is its ack
+		})
+	}
+}
+
+func TestWhoWasAwaySeesTheStatesAfresh(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	a := r.json(dial{user: "ann", roles: allRoles, groups: []string{"g"}})
+	w := r.reliable(dial{roles: allRoles, groups: []string{"g", "other"}})
+	a.send(`{"type":"setGroupState","group":"g","state":{"n":"1"},"ackId":1}`)
+	a.wantText(ackOK(1))
+	w.send(`{"type":"subscribeGroupState","group":"g"}`)
+	w.wantPart("groupStateSnapshot", `"n":"1"`)
+	w.net.Close()
+	conn, _ := r.hubs.Hub("default", "chat").Connection(w.id)
+	eventually(t, "it is away", func() bool { return !conn.Send(hub.NewFrame(hub.OpText, []byte("?"))) })
+	a.send(`{"type":"setGroupState","group":"g","state":{"n":"2"},"ackId":2}`)
+	a.wantText(ackOK(2))
+	r.publish("g", "meanwhile")
+	back := greeted(r.connect(again("", w.id, w.token)))
+	back.wantText(numberedMessage + `meanwhile","sequenceId":1}`)
+	back.wantPart("groupStateSnapshot", `"n":"2"`)
+	a.send(`{"type":"setGroupState","group":"g"}`)
+	back.wantPart("groupStateUpdate", a.id)
+	back.close()
+}
+
+func TestWhoWatchesTooMuchIsToldSo(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	c := r.json(dial{roles: allRoles})
+	for i := range hub.MaxStates {
+		c.send(fmt.Sprintf(`{"type":"subscribeGroupState","group":"g%d"}`, i))
+		c.wantPart("groupStateSnapshot")
+	}
+	c.send(`{"type":"subscribeGroupState","group":"one more","ackId":1}`)
+	c.wantPart(`"ackId":1,"success":false,"error":{"name":"Forbidden"`)
+	c.send(`{"type":"unsubscribeGroupState","group":"g7"}`)
+	c.send(`{"type":"subscribeGroupState","group":"one more","ackId":1}`)
+	c.wantText(ackOK(1))
+	c.wantPart("groupStateSnapshot", "one more")
+}
+
+func TestSimpleClientsSeeAStreamsPartsAndNotItsEnd(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	raw := r.connect(dial{groups: []string{"g"}})
+	pub := r.json(dial{roles: allRoles})
+	pub.send(`{"type":"sendToGroup","group":"g","stream":{"streamId":"s"}}`)
+	pub.wantPart("streamAck")
+	pub.send(`{"type":"streamData","streamId":"s","streamSequenceId":1,"dataType":"json","data":{"a":1}}`)
+	pub.wantPart("streamAck")
+	pub.send(`{"type":"streamEnd","streamId":"s"}`)
+	pub.wantPart("streamClosed")
+	r.publish("g", "after")
+	raw.wantText(`{"a":1}`)
+	raw.wantText("after")
 }
 
 func TestMembersShowTheirStateToThoseWhoWatch(t *testing.T) {
