@@ -188,3 +188,21 @@ func TestAServersCloseIsFinalForAReliableClient(t *testing.T) {
 	c.wantClose(hub.ClosePolicy, "go")
 	r.connect(again("", c.id, c.token)).wantClose(hub.ClosePolicy, "cannot be recovered")
 }
+
+func FuzzReconnectionToken(f *testing.F) {
+	s := New(Options{ReconnectionKey: []byte("a key for the tests")})
+	valid := s.token("in", "chat", "id")
+	for _, seed := range []string{valid, valid[:len(valid)-1], valid + "A", "", "====", strings.ToLower(valid)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		if s.proves(token, "in", "chat", "id") != (token == valid) {
+			t.Errorf("%q, the one token is %q", token, valid)
+		}
+		for _, other := range [][3]string{{"i", "nchat", "id"}, {"in", "cha", "tid"}, {"in", "chat", "id2"}} {
+			if s.proves(token, other[0], other[1], other[2]) {
+				t.Errorf("%q opens %v", token, other)
+			}
+		}
+	})
+}

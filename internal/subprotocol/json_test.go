@@ -5,6 +5,7 @@ import (
 	encoding "encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -263,6 +264,11 @@ func FuzzDecodeJSON(f *testing.F) {
 		`{"type":"event","event":"e","dataType":"binary","data":"AQI="}`,
 		`{"type":"event","event":"e","dataType":"protobuf","data":"CgN0L3gSAQE="}`,
 		`{"type":"sequenceAck","sequenceId":"5"} `, `{"type":"ping"}`, `[]`, `{"":0}`, `{"type":"joinGroup","group":"\ud800"}`,
+		`{"type":"invoke","invocationId":"1","target":"event","event":"e","dataType":"text","data":"x"}`, `{"type":"cancelInvocation","invocationId":"1"}`,
+		`{"type":"sendToGroup","group":"g","noEcho":true,"stream":{"streamId":"s","idleTimeoutMs":5}}`,
+		`{"type":"streamData","streamId":"s","streamSequenceId":1,"dataType":"json","data":[1]}`, `{"type":"streamData","streamId":"s"}`,
+		`{"type":"streamEnd","streamId":"s","error":{"message":"m","userErrorCode":null}}`,
+		`{"type":"setGroupState","group":"g","ackId":1,"state":{"a":"\u0000"}}`, `{"type":"subscribeGroupState","group":"g"}`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -297,11 +303,38 @@ func FuzzDecodeJSON(f *testing.F) {
 				t.Errorf("encoded as %q", out)
 			}
 			fallthrough
-		case JoinGroup, LeaveGroup:
+		case JoinGroup, LeaveGroup, SubscribeGroupState, UnsubscribeGroupState:
 			var group string
 			encoding.Unmarshal(members["group"], &group)
 			if req.Kind != Event && (req.Group != group || !hub.ValidGroup(group)) {
 				t.Errorf("group %q, want %q", req.Group, group)
+			}
+		case StreamStart, StreamData, StreamEnd:
+			if req.Stream == "" || len(req.Stream) > MaxStreamID || req.IdleTimeout < 0 || req.Kind == StreamData && req.NoData != (req.StreamSequence == 0) {
+				t.Errorf("accepted the stream %+v", req)
+			}
+			m := &hub.Message{Group: "g", Type: req.Type, Data: req.Data, Stream: &hub.StreamInfo{ID: req.Stream, Sequence: req.StreamSequence}}
+			if req.StreamError != nil {
+				m.Stream.Error = &hub.StreamError{Message: req.StreamError.Message, UserCode: req.StreamError.UserCode}
+			}
+			if req.NoData || req.Kind != StreamData {
+				m.Type = hub.Text
+			}
+			if out, _ := JSON.AppendMessage(nil, m); !encoding.Valid(out) {
+				t.Errorf("encoded as %q", out)
+			}
+		case Invoke, CancelInvocation:
+			if req.Invocation == "" || len(req.Invocation) > MaxInvocationID || req.Kind == Invoke && !ValidEvent(req.Event) {
+				t.Errorf("accepted the invocation %+v", req)
+			}
+		case SetGroupState:
+			var state map[string]string
+			if encoding.Unmarshal(members["state"], &state); !maps.Equal(state, req.State) {
+				t.Errorf("state %q, want %q", req.State, state)
+			}
+			out, _ := JSON.(hub.StateCodec).AppendGroupState(nil, req.Group, []hub.StateItem{{ConnectionID: "c", State: req.State}}, true)
+			if !encoding.Valid(out) {
+				t.Errorf("encoded as %q", out)
 			}
 		}
 	})

@@ -3,6 +3,7 @@ package subprotocol
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -285,6 +286,19 @@ func TestNamesOfSubprotocolsIgnoreCase(t *testing.T) {
 func FuzzDecodeProtobuf(f *testing.F) {
 	f.Add([]byte{0x32, 3, 0x0a, 1, 'g'}, true)
 	f.Add([]byte{0x0a, 9, 0x0a, 1, 'g', 0x1a, 4, 0x0a, 2, 'h', 'i'}, true)
+	for _, m := range []*pb.UpstreamMessage{
+		{Message: &pb.UpstreamMessage_InvokeEventMessage_{InvokeEventMessage: &pb.UpstreamMessage_InvokeEventMessage{Event: "e", InvocationId: "1"}}},
+		{Message: &pb.UpstreamMessage_StreamDataMessage_{StreamDataMessage: &pb.UpstreamMessage_StreamDataMessage{StreamId: "s"}}},
+		{Message: &pb.UpstreamMessage_StreamEndMessage_{StreamEndMessage: &pb.UpstreamMessage_StreamEndMessage{StreamId: "s"}}},
+		{Message: &pb.UpstreamMessage_SetGroupStateMessage_{SetGroupStateMessage: &pb.UpstreamMessage_SetGroupStateMessage{
+			Group: "g", State: &pb.GroupStateItem_GroupState{Entries: map[string]string{"a": "b"}}}}},
+	} {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, true)
+	}
 	f.Fuzz(func(t *testing.T, in []byte, binary bool) {
 		op := hub.OpText
 		if binary {
@@ -304,6 +318,13 @@ func FuzzDecodeProtobuf(f *testing.F) {
 			d := data(t, out)
 			if len(d.Metadata) != len(req.Metadata) || d.Data == nil {
 				t.Errorf("%v does not come out as it went in: %v", req, d)
+			}
+		}
+		if req.Kind == SetGroupState {
+			out, _ := Protobuf.(hub.StateCodec).AppendGroupState(nil, req.Group, []hub.StateItem{{ConnectionID: "c", State: req.State}}, false)
+			var down pb.DownstreamMessage
+			if err := proto.Unmarshal(out, &down); err != nil || !maps.Equal(down.GetGroupStateUpdateMessage().GetItems()[0].GetState().GetEntries(), req.State) {
+				t.Errorf("%q comes out as %v, %v", req.State, &down, err)
 			}
 		}
 	})
