@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// maxLimited bounds the keys that a limiter remembers. At the bound the one that is nearest to being forgotten goes.
+// maxLimited bounds the keys that a limiter remembers. At the bound some are forgotten, whichever they are.
 const maxLimited = 8192
 
 // A limiter lets each key spend burst units at once and one more per interval. Keys that owe nothing cost nothing.
@@ -64,19 +64,16 @@ func (l *limiter) forgive(key string) {
 	delete(l.spent, key)
 }
 
+// makeRoom forgets the keys that owe nothing, and if that is not enough an eighth of the others, so that a flood of keys
+// does not pay for a search with each.
 func (l *limiter) makeRoom(now time.Time) {
 	maps.DeleteFunc(l.spent, func(_ string, until time.Time) bool { return !until.After(now) })
-	if len(l.spent) < maxLimited {
-		return
-	}
-	var soonest string
-	var at time.Time
-	for key, until := range l.spent {
-		if at.IsZero() || until.Before(at) {
-			soonest, at = key, until
+	for key := range l.spent {
+		if len(l.spent) <= maxLimited-maxLimited/8 {
+			return
 		}
+		delete(l.spent, key)
 	}
-	delete(l.spent, soonest)
 }
 
 // peer is the address that a request came from, as far as it tells callers apart: of IPv6 the network, since one
