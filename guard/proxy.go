@@ -422,5 +422,8 @@ func redactedURL(address string) string {
 	if u, err := url.Parse(address); err == nil {
 		return u.Redacted()
 	}
-	return "(not a URL)"
+	if strings.Contains(address, "@") {
+		return "(not a URL)"
+	}
+	return address
 }

@@ -299,3 +299,12 @@ func hinted(err error, code int, hint string) error {
 	}
 	return err
 }
+
+// hintedAs gives a failure other advice.
+func hintedAs(err error, hint string) error {
+	var f *failure
+	if errors.As(err, &f) {
+		f.hint = hint
+	}
+	return err
+}

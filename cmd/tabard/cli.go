@@ -11,6 +11,7 @@ type cli struct {
 	Demo  demoCmd  `cmd:"" group:"run" help:"Show the whole identity loop in one process, step by step."`
 	Dev   devCmd   `cmd:"" group:"run" set:"log_format=text" help:"Run the service for development on this machine."`
 	Serve serveCmd `cmd:"" group:"run" set:"log_format=json" help:"Run the service for production."`
+	Guard guardCmd `cmd:"" group:"run" set:"log_format=text" help:"Run a reverse proxy that verifies tokens in front of any application."`
 
 	Config struct {
 		Check configCheckCmd `cmd:"" set:"log_format=json" help:"Say everything that is wrong with a configuration."`
@@ -138,5 +139,5 @@ func run(ctx context.Context, args []string, s *stdio) int {
 		return report(s.err, err)
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
-	return report(s.err, command.Run(s))
+	return report(s.err, command.Run(s, command))
 }

@@ -37,7 +37,7 @@ func runDemo(ctx context.Context, o demoOptions, out, errOut io.Writer) (err err
 	served := make(chan error, 1)
 	ready := make(chan tabard.Ready, 1)
 	cfg := tabard.Config{Data: data, Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0", AllowLoopbackHandlers: true, ShutdownTimeout: 5 * time.Second}
-	log := (&serviceFlags{LogFormat: "text", LogLevel: "error"}).logger(errOut)
+	log := (&logFlags{LogFormat: "text", LogLevel: "error"}).logger(errOut)
 	go func() { served <- serve(ctx, cfg, log, func(r tabard.Ready) { ready <- r }) }()
 	running := true
 	defer func() {

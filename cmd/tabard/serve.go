@@ -13,10 +13,15 @@ import (
 
 // serviceFlags are what the service is run with.
 type serviceFlags struct {
-	File      configFile    `name:"config" help:"YAML file of settings: the flags below without dashes. Flags win over the environment, that over the file." env:"TABARD_CONFIG" placeholder:"FILE"`
-	Config    tabard.Config `embed:""`
-	LogFormat string        `help:"text or json." enum:"text,json" default:"${log_format}" env:"TABARD_LOG_FORMAT" group:"log"`
-	LogLevel  string        `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"TABARD_LOG_LEVEL" group:"log"`
+	File   configFile    `name:"config" help:"YAML file of settings: the flags below without dashes. Flags win over the environment, that over the file." env:"TABARD_CONFIG" placeholder:"FILE"`
+	Config tabard.Config `embed:""`
+	logFlags
+}
+
+// logFlags are how a command that serves writes its log.
+type logFlags struct {
+	LogFormat string `help:"text or json." enum:"text,json" default:"${log_format}" env:"TABARD_LOG_FORMAT" group:"log"`
+	LogLevel  string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"TABARD_LOG_LEVEL" group:"log"`
 }
 
 // config completes the settings with the one that has no flag, so that it never shows in a process list.
@@ -26,7 +31,7 @@ func (f *serviceFlags) config() tabard.Config {
 	return cfg
 }
 
-func (f *serviceFlags) logger(w io.Writer) *slog.Logger {
+func (f *logFlags) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(f.LogLevel)) // one of the four that the flag admits
 	opt := &slog.HandlerOptions{Level: level}

@@ -40,7 +40,7 @@ func TestScriptsOnAService(t *testing.T) {
 			}
 			env.Values[handlerKey{}] = h
 			env.Vars = append(env.Vars, "HANDLER="+h.srv.URL, "ADMIN="+ready.AdminURL, "ADMIN_TLS="+ready.AdminHTTPSURL, "CA="+ready.CAFile,
-				"CONNECTION="+ready.ConnectionString)
+				"CONNECTION="+ready.ConnectionString, "ISSUER="+ready.Issuer)
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

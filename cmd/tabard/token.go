@@ -222,11 +222,7 @@ func (c *tokenVerifyCmd) trust(token string) (guard.Trust, error) {
 	case err == nil && len(t.Issuers) == 0:
 		t.Issuers = []string{ready.Issuer, ready.IssuerV2}
 	case len(t.Issuers) == 0:
-		var f *failure
-		if errors.As(err, &f) {
-			f.hint = "name the issuer with --issuer, or the data directory of the service with --data"
-		}
-		return t, err
+		return t, hintedAs(err, "name the issuer with --issuer, or the data directory of the service with --data")
 	}
 	if t.CAFile == "" && err == nil {
 		t.CAFile = ready.CAFile
