@@ -25,6 +25,9 @@ type Config struct {
 	// InstanceListen gives instances public addresses of their own, where {name}.<host> does not resolve.
 	InstanceListen map[string]string `help:"A public address of its own for an instance, where NAME.<host> does not resolve." env:"TABARD_INSTANCE_LISTEN" placeholder:"NAME=ADDR" mapsep:","`
 
+	// VaultListen gives key vaults addresses of their own, where {vault}.<admin host> does not resolve.
+	VaultListen map[string]string `help:"An address of its own for a key vault, where VAULT.<admin host> does not resolve." env:"TABARD_VAULT_LISTEN" placeholder:"VAULT=ADDR" mapsep:","`
+
 	// TLSOnly turns plain HTTP off on every address.
 	TLSOnly bool `name:"tls-only" help:"Turn plain HTTP off on every address." env:"TABARD_TLS_ONLY"`
 	// TLSCert and TLSKey are PEM files, reloaded when they change. Without them a local CA in Data signs.
@@ -34,6 +37,16 @@ type Config struct {
 	// PublicURL are the origins under which clients reach the service, the first one preferred. They are in
 	// certificates, audiences, WebHook-Request-Origin, the token issuer's name and connection strings.
 	PublicURL []string `name:"public-url" help:"Origin under which the service is reached, for example https://wps.example.com; the first is used in connection strings and as issuer. Repeatable." env:"TABARD_PUBLIC_URL" placeholder:"URL"`
+
+	// AdminURL are the origins under which the admin address is reached, the first one preferred. They are in
+	// certificates, in ids of secrets and in what a vault's challenge names: VAULT.<host> is a vault, the bare host the
+	// default one.
+	AdminURL []string `name:"admin-url" help:"Origin under which the admin address and its key vaults are reached, for example https://kv.example.com; VAULT.<host> is a vault. Repeatable." env:"TABARD_ADMIN_URL" placeholder:"URL"`
+	// VaultDomain lists DNS domains, besides Azure's, whose key vaults may be read for handlers' URLs. Whoever may edit a
+	// hub can have the instance's token for that resource sent to any host VAULT.<domain>.
+	VaultDomain []string `help:"DNS domain, besides Azure's, whose key vaults handlers' URLs may refer to, with the resource of its tokens if that is not https://DOMAIN. Repeatable." env:"TABARD_VAULT_DOMAIN" placeholder:"DOMAIN[=RESOURCE]"`
+	// VaultOtherTenants lets vaults of other tenants than the identity's be read.
+	VaultOtherTenants bool `help:"Let handlers' URLs refer to key vaults of other tenants than the identity's." env:"TABARD_VAULT_OTHER_TENANTS"`
 
 	// NATSURL names an external NATS cluster with JetStream instead of the embedded one.
 	NATSURL         string `name:"nats-url" help:"External NATS with JetStream instead of the embedded one." env:"TABARD_NATS_URL" placeholder:"URL"`
@@ -122,6 +135,7 @@ func (c Config) Validate() error {
 	for name, addr := range c.InstanceListen {
 		address("instance-listen "+name, addr)
 	}
+	c.vaultFaults(fault)
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		fault("tls-cert, tls-key: give both or neither")
 	}

@@ -70,8 +70,13 @@ func (s *Server) settingsChanged(old, new *settings.Snapshot) {
 			s.identity.Flush(u.PrincipalID)
 		}
 	}
+	s.secrets.Changed(old, new)
 }
 
 // directoryChanged drops all cached tokens: an application may ask for another version now, a role may have been
-// assigned, a principal may be gone. Changes are rare and a token is one signature away.
-func (s *Server) directoryChanged() { s.identity.FlushAll() }
+// assigned, a principal may be gone. Changes are rare and a token is one signature away. Secrets are read again for the
+// same reason.
+func (s *Server) directoryChanged() {
+	s.identity.FlushAll()
+	s.secrets.IdentitiesChanged()
+}

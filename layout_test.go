@@ -56,7 +56,7 @@ var layout = map[string]struct {
 	"tabard/internal/dataplane": {"the REST API that servers call",
 		[]string{"tabard/internal/hub", "tabard/internal/access", "tabard/internal/filter", "tabard/internal/settings", "tabard/internal/trace", "tabard/guard/reason"}, nil},
 	"tabard/internal/arm": {"the control plane: ARM- and Graph-shaped routes",
-		[]string{"tabard/internal/settings", "tabard/internal/directory", "tabard/internal/rbac", "tabard/internal/trace", "tabard/guard/reason"}, nil},
+		[]string{"tabard/internal/settings", "tabard/internal/directory", "tabard/internal/rbac", "tabard/internal/keyvault", "tabard/internal/trace", "tabard/guard/reason"}, nil},
 }
 
 // heavy names the libraries with one owner.

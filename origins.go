@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -14,6 +15,7 @@ import (
 // bound, so it is filled then, before anything is served.
 type origins struct {
 	public  []*url.URL // configured, the first preferred; none: the bound address speaks for itself
+	admin   []*url.URL // the same of the admin address
 	tlsOnly bool
 	bound   atomic.Pointer[bound]
 }
@@ -22,10 +24,11 @@ type origins struct {
 type bound struct {
 	public, admin string
 	instances     map[string]string // by lower-cased name, for those with an address of their own
+	vaults        map[string]string // the same
 }
 
 func newOrigins(cfg Config) *origins {
-	o := &origins{tlsOnly: cfg.TLSOnly}
+	o := &origins{tlsOnly: cfg.TLSOnly, admin: adminURLs(cfg)}
 	for _, text := range cfg.PublicURL {
 		if u, err := url.Parse(text); err == nil { // validated before
 			o.public = append(o.public, &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)})
@@ -158,7 +161,7 @@ func (o *origins) instanceName(r *http.Request) string {
 // names are the hosts that a certificate must cover.
 func (o *origins) names() []string {
 	var hosts []string
-	for _, u := range o.public {
+	for _, u := range slices.Concat(o.public, o.admin) {
 		hosts = append(hosts, u.Hostname())
 		if net.ParseIP(u.Hostname()) == nil {
 			hosts = append(hosts, "*."+u.Hostname())

@@ -9,6 +9,7 @@ import (
 	"tabard/internal/clientws"
 	"tabard/internal/dataplane"
 	"tabard/internal/hub"
+	"tabard/internal/keyvault"
 	"tabard/internal/settings"
 )
 
@@ -54,6 +55,9 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 	control := arm.New(arm.Options{
 		Settings:       s.settings,
 		Directory:      s.directory,
+		Vaults:         s.vaults,
+		VaultOrigin:    s.origins.vaultOrigin,
+		References:     references{s.secrets},
 		Roles:          s.rbac,
 		Trace:          s.trace,
 		Endpoint:       s.origins.endpoint,
@@ -69,6 +73,7 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 		Done: stopping,
 		Log:  s.log,
 	})
+	vaults := s.vaultHandler()
 	ok := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
 	// No http.ServeMux here either: SDKs send paths with "//" in front, which it would redirect.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -83,17 +88,28 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 				writeError(w, http.StatusServiceUnavailable, "NotReady", "the service is starting")
 			}
 		case "POST /tabard/v1/adminToken/rotate":
-			if err := s.admin.authorize(r); err != nil {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="tabard admin"`)
-				writeError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error())
+			s.asAdmin(w, r, s.rotateAdminToken)
+		case "POST /tabard/v1/masterKey/rotate":
+			s.asAdmin(w, r, s.rotateMasterKey)
+		default:
+			if keyvault.InPath(r.URL.EscapedPath()) {
+				vaults.ServeHTTP(w, r)
 				return
 			}
-			s.rotateAdminToken(w, r)
-		default:
 			if s.serveIdentityAdmin(w, r) {
 				return
 			}
 			control.ServeHTTP(w, r)
 		}
 	})
+}
+
+// asAdmin serves what only the admin token may do.
+func (s *Server) asAdmin(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+	if err := s.admin.authorize(r); err != nil {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="tabard admin"`)
+		writeError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error())
+		return
+	}
+	serve(w, r)
 }

@@ -85,7 +85,7 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 	if err != nil {
 		return doors, err
 	}
-	b := &bound{public: dialable(public.listener.Addr()), admin: dialable(admin.listener.Addr()), instances: make(map[string]string)}
+	b := &bound{public: dialable(public.listener.Addr()), admin: dialable(admin.listener.Addr()), instances: make(map[string]string), vaults: make(map[string]string)}
 	own := make(map[*door]string)
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.InstanceListen)) {
 		d, err := bind("instance "+name, s.cfg.InstanceListen[name])
@@ -95,15 +95,27 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 		own[d] = strings.ToLower(name)
 		b.instances[strings.ToLower(name)] = dialable(d.listener.Addr())
 	}
+	vaults := make(map[*door]string)
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.VaultListen)) {
+		d, err := bind("vault "+name, s.cfg.VaultListen[name])
+		if err != nil {
+			return doors, err
+		}
+		vaults[d] = strings.ToLower(name)
+		b.vaults[strings.ToLower(name)] = dialable(d.listener.Addr())
+	}
 	s.origins.bound.Store(b)
 	if err := s.beginTrust(); err != nil {
 		return doors, err
 	}
+	s.secrets.Begin()
 
 	for _, d := range doors {
 		opt := listen.Options{TLS: s.tls, TLSOnly: s.cfg.TLSOnly, Log: s.log}
 		if d == admin {
 			opt.Handler = s.adminHandler(ctx.Done())
+		} else if name, ok := vaults[d]; ok {
+			opt.Handler = s.ownVaultHandler(name)
 		} else {
 			choose := func(r *http.Request) *settings.Instance { return s.instance(s.origins.instanceName(r)) }
 			if name, ok := own[d]; ok {
@@ -126,7 +138,7 @@ func (s *Server) instance(name string) *settings.Instance {
 func (o *origins) ownPorts() []netip.AddrPort {
 	b := o.bound.Load()
 	var list []netip.AddrPort
-	for _, addr := range append(slices.Collect(maps.Values(b.instances)), b.public, b.admin) {
+	for _, addr := range slices.Concat(slices.Collect(maps.Values(b.instances)), slices.Collect(maps.Values(b.vaults)), []string{b.public, b.admin}) {
 		if a, err := netip.ParseAddrPort(addr); err == nil {
 			list = append(list, a)
 		}

@@ -12,6 +12,7 @@
 package tabard
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -34,6 +35,8 @@ import (
 	"tabard/internal/fabric"
 	"tabard/internal/hub"
 	"tabard/internal/identity"
+	"tabard/internal/keyvault"
+	"tabard/internal/keyvault/reference"
 	"tabard/internal/localca"
 	"tabard/internal/rbac"
 	"tabard/internal/settings"
@@ -49,24 +52,27 @@ type Server struct {
 	origins *origins
 	service service
 
-	fabric    *fabric.Fabric
-	store     *store.Store
-	settings  *settings.Settings
-	directory *directory.Directory
-	tokens    *tokenservice.Service
-	identity  *identity.Cache
-	sources   *sources
-	trace     *trace.Recorder
-	egress    *egress.Egress
-	events    *eventhandler.Dispatcher
-	hubs      *hub.Registry
-	access    *access.Verifier
-	rbac      *rbac.RBAC
-	data      *trust // tokens for the data plane
-	control   *trust // tokens for the control plane
-	admin     *adminToken
-	tls       *tls.Config
-	caFile    string
+	fabric     *fabric.Fabric
+	store      *store.Store
+	settings   *settings.Settings
+	directory  *directory.Directory
+	tokens     *tokenservice.Service
+	identity   *identity.Cache
+	sources    *sources
+	trace      *trace.Recorder
+	egress     *egress.Egress
+	events     *eventhandler.Dispatcher
+	hubs       *hub.Registry
+	access     *access.Verifier
+	rbac       *rbac.RBAC
+	data       *trust // tokens for the data plane
+	control    *trust // tokens for the control plane
+	vaultTrust *trust // tokens for the vaults
+	vaults     *keyvault.Vaults
+	secrets    *reference.Resolver
+	admin      *adminToken
+	tls        *tls.Config
+	caFile     string
 
 	ready     chan struct{} // closed once every listener answers
 	closeOnce sync.Once
@@ -118,7 +124,7 @@ func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 	if err := s.openTLS(); err != nil {
 		return nil, err
 	}
-	return s, s.build()
+	return s, s.build(ctx)
 }
 
 // startTimeout bounds opening the state; an external NATS may take a while to answer.
@@ -133,11 +139,7 @@ func (s *Server) openState(ctx context.Context) error {
 	}
 	key := store.MasterKeyValue(s.cfg.MasterKey)
 	if s.cfg.MasterKey == "" {
-		file := s.cfg.MasterKeyFile
-		if file == "" {
-			file = filepath.Join(s.cfg.Data, "master.key")
-		}
-		key = store.MasterKeyFile(file)
+		key = store.MasterKeyFile(s.masterKeyFile())
 	}
 	if s.store, err = store.Open(ctx, s.fabric, key, s.log); err != nil {
 		return fmt.Errorf("open state: %w", err)
@@ -145,7 +147,7 @@ func (s *Server) openState(ctx context.Context) error {
 	if s.service, err = openService(ctx, s.store); err != nil {
 		return err
 	}
-	if s.directory, err = directory.Open(ctx, s.store, directory.Options{}); err != nil {
+	if s.directory, err = directory.Open(ctx, s.store, directory.Options{VaultResources: s.origins.vaultResources}); err != nil {
 		return fmt.Errorf("open the directory: %w", err)
 	}
 	if s.rbac, err = rbac.Open(ctx, s.store, rbac.Options{}); err != nil {
@@ -165,6 +167,10 @@ func (s *Server) openState(ctx context.Context) error {
 		return fmt.Errorf("open the admin token: %w", err)
 	}
 	return nil
+}
+
+func (s *Server) masterKeyFile() string {
+	return cmp.Or(s.cfg.MasterKeyFile, filepath.Join(s.cfg.Data, "master.key"))
 }
 
 // openService loads, or on the first start makes, what the installation remembers about itself.
@@ -208,7 +214,7 @@ func (s *Server) openTLS() error {
 }
 
 // build makes the parts that serve, from the state that is open.
-func (s *Server) build() error {
+func (s *Server) build(ctx context.Context) error {
 	policy, err := s.egressPolicy()
 	if err != nil {
 		return err
@@ -223,10 +229,14 @@ func (s *Server) build() error {
 		Settings: s.settings.Snapshot,
 		Identity: s.token,
 		Rejected: s.tokenRejected,
-		Egress:   s.egress,
-		Trace:    s.trace,
-		Origin:   s.origins.hostName,
-		Log:      s.log,
+		Secrets: func(ctx context.Context, in *settings.Instance, uri string) (string, error) {
+			return s.secrets.Secret(ctx, in, uri)
+		},
+		SecretsRejected: func(in *settings.Instance, uris []string) { s.secrets.Rejected(in, uris) },
+		Egress:          s.egress,
+		Trace:           s.trace,
+		Origin:          s.origins.hostName,
+		Log:             s.log,
 	})
 	s.hubs = hub.NewRegistry(hub.Options{KeepAlive: s.keepAlive, MaxConnections: s.cfg.MaxConnections, Log: s.log})
 	if s.data, err = s.newTrust(dataPlaneResource); err != nil {
@@ -235,12 +245,21 @@ func (s *Server) build() error {
 	if s.control, err = s.newTrust(armResource, oldARMResource); err != nil {
 		return fmt.Errorf("trust-issuer: %w", err)
 	}
+	if s.vaultTrust, err = s.newTrust(keyvault.Resource); err != nil {
+		return fmt.Errorf("trust-issuer: %w", err)
+	}
+	s.vaultTrust.own = s.origins.vaultResources
+	if err := s.openVaults(ctx); err != nil {
+		return err
+	}
+	s.secrets = s.newReferences()
 	s.access = access.New(access.Options{
 		Endpoints: s.origins.endpoints, ServiceKey: s.serviceKey, Tokens: s.data.verify, Allowed: s.mayOnDataPlane,
 	})
 	s.settings.OnChange(s.settingsChanged)
 	s.directory.OnChange(s.directoryChanged)
-	s.tokens.OnRevoke(s.identity.FlushAll) // what a revoked key signed is worth nothing
+	s.rbac.OnChange(s.secrets.IdentitiesChanged) // a role may have been all that let an identity read
+	s.tokens.OnRevoke(s.identity.FlushAll)       // what a revoked key signed is worth nothing
 	s.tokens.OnRevoke(func() {
 		if err := s.beginTrust(); err != nil {
 			s.log.Error("what a revoked key signed may be remembered for an hour", "error", err)
@@ -296,6 +315,9 @@ func (s *Server) Close() error {
 		if s.events != nil {
 			s.closeErr = errors.Join(s.closeErr, s.events.Close(ctx))
 		}
+		if s.secrets != nil {
+			s.secrets.Close()
+		}
 		if s.identity != nil {
 			s.identity.Close()
 			s.sources.close()
@@ -306,7 +328,10 @@ func (s *Server) Close() error {
 		if s.tokens != nil {
 			s.tokens.Close()
 		}
-		for _, t := range []*trust{s.data, s.control} {
+		if s.vaults != nil {
+			s.vaults.Close()
+		}
+		for _, t := range []*trust{s.data, s.control, s.vaultTrust} {
 			if t != nil {
 				t.close()
 			}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,7 @@ const (
 type trust struct {
 	s         *Server
 	audiences []string
+	own       func() []string // further audiences of the embedded issuer's tokens, known once begin is called; may be nil
 
 	// embedded asks our own token service within the process. It is made anew when a signing key is revoked, so that
 	// nothing that the key signed is remembered.
@@ -61,9 +63,13 @@ func (s *Server) newTrust(resources ...string) (*trust, error) {
 
 // begin makes the verifier of the embedded issuer, in place of the one before.
 func (t *trust) begin() error {
+	audiences := slices.Clone(t.audiences)
+	if t.own != nil {
+		audiences = append(audiences, t.own()...)
+	}
 	v, err := guard.NewVerifier(guard.Trust{
 		Issuers:   guard.Authority(t.s.origins.authority(), t.s.directory.TenantID()),
-		Audiences: t.audiences,
+		Audiences: audiences,
 		Transport: inProcess{t.s.tokens.Handler()},
 		// Looking costs microseconds here, so a new key may be asked for at once.
 		UnknownKeyInterval: time.Second,
@@ -78,7 +84,7 @@ func (t *trust) begin() error {
 }
 
 // beginTrust makes every surface trust the embedded issuer, once its name is known, and again when a key is revoked.
-func (s *Server) beginTrust() error { return errors.Join(s.data.begin(), s.control.begin()) }
+func (s *Server) beginTrust() error { return errors.Join(s.data.begin(), s.control.begin(), s.vaultTrust.begin()) }
 
 func (t *trust) close() {
 	if v := t.embedded.Load(); v != nil {

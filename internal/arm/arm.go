@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"tabard/internal/directory"
+	"tabard/internal/keyvault"
 	"tabard/internal/rbac"
 	"tabard/internal/settings"
 	"tabard/internal/trace"
@@ -22,6 +23,11 @@ type Options struct {
 	Settings  *settings.Settings
 	Directory *directory.Directory
 	Roles     *rbac.RBAC
+	// Vaults are the embedded key vaults, VaultOrigin the public origin of one of them ("https://v1.kv.example.com").
+	Vaults      *keyvault.Vaults
+	VaultOrigin func(vault string) string
+	// References are the secrets that handlers' URLs refer to.
+	References References
 	// Trace holds the records that R/trace shows; nil shows none.
 	Trace *trace.Recorder
 

@@ -15,8 +15,10 @@ import (
 
 	"go.uber.org/goleak"
 
+	"tabard/guard"
 	"tabard/internal/directory"
 	"tabard/internal/fabric"
+	"tabard/internal/keyvault"
 	"tabard/internal/rbac"
 	"tabard/internal/settings"
 	"tabard/internal/store"
@@ -46,6 +48,8 @@ type plane struct {
 	trace     *trace.Recorder
 	handler   *server
 	restarted []string
+	refreshed []string
+	vaults    *keyvault.Vaults
 	log       bytes.Buffer
 }
 
@@ -73,7 +77,17 @@ func start(t *testing.T, edit ...func(*Options)) *plane {
 	if p.roles, err = rbac.Open(ctx, st, rbac.Options{}); err != nil {
 		t.Fatal(err)
 	}
+	p.vaults, err = keyvault.Open(ctx, st, keyvault.Options{
+		Verify:    func(context.Context, string) (*guard.Claims, error) { return nil, errors.New("no tokens here") },
+		Authority: func() string { return "https://127.0.0.1:8080" }, TenantID: p.directory.TenantID(), SubscriptionID: testSubscription,
+		Origin: vaultOrigin,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.vaults.Close)
 	opt := Options{
+		Vaults: p.vaults, VaultOrigin: vaultOrigin, References: p,
 		Settings: p.settings, Directory: p.directory, Roles: p.roles, Trace: p.trace, SubscriptionID: testSubscription,
 		Endpoint:  func(in *settings.Instance) string { return "http://127.0.0.1:8080" },
 		HostName:  func(in *settings.Instance) string { return "127.0.0.1" },
@@ -98,6 +112,19 @@ func start(t *testing.T, edit ...func(*Options)) *plane {
 	t.Cleanup(web.Close)
 	p.url = web.URL
 	return p
+}
+
+func vaultOrigin(vault string) string {
+	return "https://" + strings.ToLower(vault) + ".kv.example:8081"
+}
+
+// The plane is its own source of references.
+func (p *plane) Statuses(in *settings.Instance) []any {
+	return []any{map[string]string{"of": in.Name}}
+}
+func (p *plane) Refresh(in *settings.Instance) { p.refreshed = append(p.refreshed, in.Name) }
+func (p *plane) Explain(_ context.Context, in *settings.Instance, uri string) []any {
+	return []any{map[string]string{"of": in.Name, "uri": uri}}
 }
 
 // An answer is a response, read.

@@ -107,6 +107,9 @@ func (s *server) groups(subscription string) []string {
 	for _, u := range s.userIdentities(subscription, "") {
 		note(u.ResourceGroup)
 	}
+	for _, v := range s.vaults(subscription, "") {
+		note(v.ResourceGroup)
+	}
 	var list []string
 	for _, name := range names {
 		list = append(list, name)
@@ -169,6 +172,9 @@ func (s *server) listResources(c *call) (reply, error) {
 			"id": in.ResourceID(), "name": in.Name, "type": instanceType, "location": in.Location, "kind": kind(in), "tags": tags(in.Tags),
 			"sku": sku(in.SKU), "identity": s.identity(in),
 		})
+	}
+	for _, v := range s.vaults(c.params["subscription"], c.params["group"]) {
+		list = append(list, map[string]any{"id": v.ResourceID(), "name": v.Name, "type": vaultType, "location": v.Location, "tags": tags(v.Tags)})
 	}
 	for _, u := range s.userIdentities(c.params["subscription"], c.params["group"]) {
 		list = append(list, map[string]any{"id": u.ID, "name": u.Name, "type": userIdentityType, "location": u.Location, "tags": tags(u.Tags)})

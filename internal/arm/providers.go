@@ -15,6 +15,7 @@ type provider struct {
 var providers = []provider{
 	{webPubSubVersions, []string{"operations", "locations", "locations/checkNameAvailability", "locations/usages", "WebPubSub", "WebPubSub/hubs"}},
 	{identityVersions, []string{"operations", "identities", "userAssignedIdentities"}},
+	{vaultVersions, []string{"operations", "checkNameAvailability", "vaults", "vaults/accessPolicies", "deletedVaults", "locations/deletedVaults"}},
 	{authorizationVersions, []string{"roleAssignments", "roleDefinitions"}},
 	{resourceVersions, []string{"subscriptions", "resourceGroups", "subscriptions/resourceGroups", "resources", "providers"}},
 }

@@ -136,14 +136,14 @@ func TestContainersAreNames(t *testing.T) {
 	if len(groups) != 2 || groups[1].(map[string]any)["name"] != "Robots" {
 		t.Errorf("groups: %v", groups)
 	}
-	if n := len(p.do("GET", sub+"/resources"+v, "").want(200).items()); n != 2 {
-		t.Errorf("%d resources, want 2", n)
+	if n := len(p.do("GET", sub+"/resources"+v, "").want(200).items()); n != 3 {
+		t.Errorf("%d resources, want 3", n)
 	}
 	if n := len(p.do("GET", sub+"/resourceGroups/robots/resources"+v, "").want(200).items()); n != 1 {
 		t.Errorf("%d resources in the group, want 1", n)
 	}
-	if n := len(p.do("GET", sub+"/providers"+v, "").want(200).items()); n != 4 {
-		t.Errorf("%d providers, want 4", n)
+	if n := len(p.do("GET", sub+"/providers"+v, "").want(200).items()); n != 5 {
+		t.Errorf("%d providers, want 5", n)
 	}
 	p.do("GET", sub+"/providers/microsoft.signalrservice"+v, "").want(200).is("registrationState", "Registered").is("namespace", "Microsoft.SignalRService")
 	p.do("POST", sub+"/providers/Microsoft.ManagedIdentity/register"+v, "").want(200).is("registrationState", "Registered")

@@ -1,5 +1,7 @@
 package arm
 
+import "slices"
+
 // table is every operation of the surface.
 func (s *server) table() []route {
 	const (
@@ -13,7 +15,7 @@ func (s *server) table() []route {
 		graph        = "/v1.0"
 	)
 	wps, msi, res := webPubSubVersions, identityVersions, resourceVersions
-	return append(s.authorizationTable(subscription, group), []route{
+	return slices.Concat(s.authorizationTable(subscription, group), s.vaultTable(subscription, group, r), []route{
 		{"GET", "/providers/Microsoft.SignalRService/operations", wps, s.listWebPubSubOperations},
 		{"POST", location + "/checkNameAvailability", wps, s.checkName},
 		{"GET", location + "/usages", wps, s.listUsages},
@@ -74,5 +76,5 @@ func (s *server) table() []route {
 		{"GET", graph + "/servicePrincipals(appId='{appId}')", nil, s.getPrincipal},
 		{"PATCH", graph + "/servicePrincipals(appId='{appId}')", nil, s.patchPrincipal},
 		{"DELETE", graph + "/servicePrincipals(appId='{appId}')", nil, s.deletePrincipal},
-	}...)
+	})
 }

@@ -52,7 +52,8 @@ func (v *Vaults) permit(vault *Vault, c *Caller, p Permission, secret string) er
 		}
 		return forbiddenByRBAC(vault, c, p.Action, scope)
 	}
-	if slices.ContainsFunc(vault.AccessPolicies, func(a AccessPolicy) bool { return a.gives(c, p.Name) }) {
+	stands := v.opt.Stands == nil || v.opt.Stands(c.TenantID, c.ObjectID)
+	if stands && slices.ContainsFunc(vault.AccessPolicies, func(a AccessPolicy) bool { return a.gives(c, p.Name) }) {
 		return nil
 	}
 	return accessDenied(vault, c, p.Name)

@@ -392,3 +392,12 @@ func TestSecurity11ValuesAreInNoLogErrorListOrFile(t *testing.T) {
 		t.Errorf("%d files, %v", files, err)
 	}
 }
+
+func TestAPolicyIsWorthNothingToAPrincipalThatIsGone(t *testing.T) {
+	gone := false
+	w := newWorld(t, func(o *Options) { o.Stands = func(string, string) bool { return !gone } })
+	u := w.owner(DefaultVault)
+	u.put("n", "x")
+	gone = true
+	u.do("GET", "/secrets/n"+latest, "").refused(403, "Forbidden", "AccessDenied")
+}

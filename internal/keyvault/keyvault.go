@@ -59,6 +59,8 @@ type Options struct {
 	// Admin lets a request in as the service's administrator, who may do everything but purge what is protected. nil:
 	// nobody is.
 	Admin func(*http.Request) bool
+	// Stands tells whether a principal, whose token may outlive it, is still there and enabled. nil: every one is.
+	Stands func(tenantID, objectID string) bool
 	// Authorize tells whether a role allows the principal a data action at a scope, in vaults with RBAC. nil: none does.
 	Authorize func(tenantID, objectID, scope, action string) bool
 	// Authority is the origin of the token issuer, named in challenges ("https://127.0.0.1:8080").

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
@@ -81,4 +84,52 @@ func (s *Store) Rewrap(ctx context.Context, next MasterKey) error {
 	}
 	s.log.Info("data key sealed under another master key", "master", next.String())
 	return nil
+}
+
+// nextKey is what a file of a master key is called while it takes the place of another.
+const nextKey = ".next"
+
+// RotateMasterKeyFile replaces the master key in a file by a new one, in an order in which a crash at any point leaves a
+// store that opens: the new key is written beside the old one, the data key is sealed under it, the new file takes the
+// old one's place. Open finishes what was begun.
+func (s *Store) RotateMasterKeyFile(ctx context.Context, path string) error {
+	s.rotation.Lock()
+	defer s.rotation.Unlock()
+	if err := s.settleNextKey(ctx, path); err != nil {
+		return err
+	}
+	if err := s.Rewrap(ctx, MasterKeyFile(path+nextKey)); err != nil {
+		return err
+	}
+	return adoptNextKey(path)
+}
+
+// settleNextKey deals with what a rotation that failed has left: a key under which the data key is sealed takes its
+// place, for without it nothing would open; another one is of no use.
+func (s *Store) settleNextKey(ctx context.Context, path string) error {
+	if _, err := os.Stat(path + nextKey); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	meta, err := openBucket(ctx, s.fabric, metaBucket, "the sealed data key")
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	entry, err := meta.Get(ctx, dataKeyKey)
+	if err != nil {
+		return fmt.Errorf("store: sealed data key: %w", err)
+	}
+	if _, err := MasterKeyFile(path + nextKey).unwrap(entry.Value()); err == nil {
+		return adoptNextKey(path)
+	}
+	if err := os.Remove(path + nextKey); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
+}
+
+func adoptNextKey(path string) error {
+	if err := os.Rename(path+nextKey, path); err != nil {
+		return fmt.Errorf("store: the new master key stays in %s: %w", path+nextKey, err)
+	}
+	return syncDir(filepath.Dir(path))
 }

@@ -90,3 +90,65 @@ func TestRewrapUnderAnUnusableKeyChangesNothing(t *testing.T) {
 		t.Error("the document is gone")
 	}
 }
+
+func TestMasterKeyFileIsReplacedInPlace(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "master.key")
+	s, stop := open(t, dir)
+	must(notes(t, s).Create(t.Context(), "a", note{Text: "x"}))(t)
+	before := must(os.ReadFile(path))(t)
+	for range 2 {
+		if err := s.RotateMasterKeyFile(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	after := must(os.ReadFile(path))(t)
+	if string(before) == string(after) {
+		t.Error("the key is the same")
+	}
+	if _, err := os.Stat(path + nextKey); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file is left: %v", err)
+	}
+	s, _ = open(t, dir)
+	if notes(t, s).All()["a"].Value.Text != "x" {
+		t.Error("the document is gone")
+	}
+}
+
+func TestARotationThatWasCutOffIsFinishedOrForgotten(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "master.key")
+	s, stop := open(t, dir)
+	must(notes(t, s).Create(t.Context(), "a", note{Text: "x"}))(t)
+	if err := s.Rewrap(t.Context(), MasterKeyFile(path+nextKey)); err != nil { // sealed, not yet renamed
+		t.Fatal(err)
+	}
+	next := must(os.ReadFile(path + nextKey))(t)
+	stop()
+	s, stop = open(t, dir)
+	if notes(t, s).All()["a"].Value.Text != "x" || string(must(os.ReadFile(path))(t)) != string(next) {
+		t.Error("the new key did not take the old one's place")
+	}
+	stop()
+	if err := os.WriteFile(path+nextKey, []byte("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY=\n"), 0o600); err != nil { // written, nothing sealed
+		t.Fatal(err)
+	}
+	s, stop = open(t, dir)
+	if err := s.RotateMasterKeyFile(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	// Sealed, but the file could not be renamed, and the process goes on: the only key that opens the data must stay.
+	if err := s.Rewrap(t.Context(), MasterKeyFile(path+nextKey)); err != nil {
+		t.Fatal(err)
+	}
+	sealing := must(os.ReadFile(path + nextKey))(t)
+	if err := s.settleNextKey(t.Context(), path); err != nil || string(must(os.ReadFile(path))(t)) != string(sealing) {
+		t.Errorf("the key did not take its place: %v", err)
+	}
+	stop()
+	s, _ = open(t, dir)
+	if notes(t, s).All()["a"].Value.Text != "x" {
+		t.Error("the document is gone")
+	}
+}

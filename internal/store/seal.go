@@ -65,13 +65,24 @@ func openDataKey(ctx context.Context, f *fabric.Fabric, key MasterKey) (*keyset.
 	if err != nil {
 		return nil, fmt.Errorf("sealed data key: %w", err)
 	}
-	master, err := key.open(false)
+	handle, err := key.unwrap(entry.Value())
+	if next := MasterKeyFile(key.path + nextKey); key.path != "" && errors.Is(err, ErrWrongMasterKey) {
+		if handle, e := next.unwrap(entry.Value()); e == nil { // a rotation that did not come to its end
+			return handle, adoptNextKey(key.path)
+		}
+	}
+	return handle, err
+}
+
+// unwrap opens the sealed data key.
+func (k MasterKey) unwrap(sealed []byte) (*keyset.Handle, error) {
+	master, err := k.open(false)
 	if err != nil {
 		return nil, err
 	}
-	handle, err := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(entry.Value())), master, []byte(dataKeyContext))
+	handle, err := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(sealed)), master, []byte(dataKeyContext))
 	if err != nil {
-		return nil, fmt.Errorf("%w (%s)", ErrWrongMasterKey, key)
+		return nil, fmt.Errorf("%w (%s)", ErrWrongMasterKey, k)
 	}
 	return handle, nil
 }

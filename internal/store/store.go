@@ -53,6 +53,8 @@ type Store struct {
 	data   tink.AEAD
 	log    *slog.Logger
 
+	rotation sync.Mutex // held while the master key is replaced
+
 	life   context.Context // of all watchers
 	cancel context.CancelFunc
 	done   sync.WaitGroup

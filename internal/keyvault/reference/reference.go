@@ -157,8 +157,8 @@ func whose(in *settings.Instance) (w who, ok bool) {
 	return w, true
 }
 
-// NewResolver makes a Resolver and begins to read what the settings refer to. The caller calls [Resolver.Changed] when
-// they change, and closes it.
+// NewResolver makes a Resolver. The caller calls [Resolver.Changed] when the settings change, [Resolver.Begin] once
+// vaults can be found, and closes it.
 func NewResolver(opt Options) *Resolver {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -183,9 +183,18 @@ func NewResolver(opt Options) *Resolver {
 	if opt.Vaults != nil {
 		opt.Vaults.OnChange(r.vaultChanged)
 	}
-	r.Changed(nil, opt.Settings())
-	r.wg.Go(r.run)
 	return r
+}
+
+// Begin reads what the settings refer to and starts the background work that keeps it fresh. It is called once, when the
+// addresses of the embedded vaults are known.
+func (r *Resolver) Begin() {
+	r.Changed(nil, r.opt.Settings())
+	r.life.Lock()
+	defer r.life.Unlock()
+	if !r.over {
+		r.wg.Go(r.run)
+	}
 }
 
 func def(v *time.Duration, d time.Duration) {

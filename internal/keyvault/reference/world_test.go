@@ -139,6 +139,7 @@ func newWorld(t testing.TB, edit ...func(*Options)) *world {
 	}
 	w.system()
 	w.resolver = NewResolver(opt)
+	w.resolver.Begin()
 	t.Cleanup(w.resolver.Close)
 	w.settings.OnChange(w.resolver.Changed)
 	return w
