@@ -38,10 +38,10 @@ type Config struct {
 	// certificates, audiences, WebHook-Request-Origin, the token issuer's name and connection strings.
 	PublicURL []string `name:"public-url" help:"Origin under which the service is reached, for example https://wps.example.com; the first is used in connection strings and as issuer. Repeatable." env:"TABARD_PUBLIC_URL" placeholder:"URL"`
 
-	// AdminURL are the origins under which the admin address is reached, the first one preferred. They are in
-	// certificates, in ids of secrets and in what a vault's challenge names: VAULT.<host> is a vault, the bare host the
-	// default one.
-	AdminURL []string `name:"admin-url" help:"Origin under which the admin address and its key vaults are reached, for example https://kv.example.com; VAULT.<host> is a vault. Repeatable." env:"TABARD_ADMIN_URL" placeholder:"URL"`
+	// VaultURL are the origins under which the key vaults of the admin address are reached, the first one preferred.
+	// They are in certificates, in ids of secrets and in what a vault's challenge names: VAULT.<host> is a vault, the bare
+	// host the default one.
+	VaultURL []string `name:"vault-url" help:"Origin under which the key vaults of the admin address are reached, for example https://kv.example.com, whose VAULT.<host> is a vault. Repeatable." env:"TABARD_VAULT_URL" placeholder:"URL"`
 	// VaultDomain lists DNS domains, besides Azure's, whose key vaults may be read for handlers' URLs. Whoever may edit a
 	// hub can have the instance's token for that resource sent to any host VAULT.<domain>.
 	VaultDomain []string `help:"DNS domain, besides Azure's, whose key vaults handlers' URLs may refer to, with the resource of its tokens if that is not https://DOMAIN. Repeatable." env:"TABARD_VAULT_DOMAIN" placeholder:"DOMAIN[=RESOURCE]"`

@@ -14,10 +14,10 @@ import (
 // origins knows under which names each instance is reached. The ports are known only once the listeners are
 // bound, so it is filled then, before anything is served.
 type origins struct {
-	public  []*url.URL // configured, the first preferred; none: the bound address speaks for itself
-	admin   []*url.URL // the same of the admin address
-	tlsOnly bool
-	bound   atomic.Pointer[bound]
+	public    []*url.URL // configured, the first preferred; none: the bound address speaks for itself
+	vaultURLs []*url.URL // the same of the key vaults
+	tlsOnly   bool
+	bound     atomic.Pointer[bound]
 }
 
 // bound is what the listeners turned out to be, as host:port that a client on this machine can dial.
@@ -28,7 +28,7 @@ type bound struct {
 }
 
 func newOrigins(cfg Config) *origins {
-	o := &origins{tlsOnly: cfg.TLSOnly, admin: adminURLs(cfg)}
+	o := &origins{tlsOnly: cfg.TLSOnly, vaultURLs: vaultURLs(cfg)}
 	for _, text := range cfg.PublicURL {
 		if u, err := url.Parse(text); err == nil { // validated before
 			o.public = append(o.public, &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)})
@@ -161,7 +161,7 @@ func (o *origins) instanceName(r *http.Request) string {
 // names are the hosts that a certificate must cover.
 func (o *origins) names() []string {
 	var hosts []string
-	for _, u := range slices.Concat(o.public, o.admin) {
+	for _, u := range slices.Concat(o.public, o.vaultURLs) {
 		hosts = append(hosts, u.Hostname())
 		if net.ParseIP(u.Hostname()) == nil {
 			hosts = append(hosts, "*."+u.Hostname())

@@ -84,7 +84,9 @@ func (t *trust) begin() error {
 }
 
 // beginTrust makes every surface trust the embedded issuer, once its name is known, and again when a key is revoked.
-func (s *Server) beginTrust() error { return errors.Join(s.data.begin(), s.control.begin(), s.vaultTrust.begin()) }
+func (s *Server) beginTrust() error {
+	return errors.Join(s.data.begin(), s.control.begin(), s.vaultTrust.begin())
+}
 
 func (t *trust) close() {
 	if v := t.embedded.Load(); v != nil {

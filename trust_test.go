@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -37,11 +38,16 @@ type served struct {
 // serve runs a service on free ports; it is stopped with the test.
 func serve(t *testing.T, cfg Config) *served {
 	t.Helper()
+	return serveLogged(t, cfg, nil)
+}
+
+func serveLogged(t *testing.T, cfg Config, log *slog.Logger) *served {
+	t.Helper()
 	if cfg.Data == "" {
 		cfg.Data = t.TempDir()
 	}
 	cfg.Listen, cfg.AdminListen = "127.0.0.1:0", "127.0.0.1:0"
-	srv, err := New(cfg, nil)
+	srv, err := New(cfg, log)
 	if err != nil {
 		t.Fatal(err)
 	}

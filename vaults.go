@@ -84,7 +84,7 @@ func (s *Server) ownVaultHandler(name string) http.Handler {
 // vault's name and a dot stand before those that are names.
 func (o *origins) vaultBases() []string {
 	var bases []string
-	for _, u := range o.admin {
+	for _, u := range o.vaultURLs {
 		bases = append(bases, u.Host)
 	}
 	admin := o.bound.Load().admin
@@ -128,7 +128,7 @@ func (o *origins) vaultOrigin(name string) string {
 	if i := slices.IndexFunc(bases, isName); i >= 0 {
 		return "https://" + name + "." + bases[i]
 	}
-	return "https://" + name + "." + bases[0] // an admin address beyond this machine that has no name: see --admin-url
+	return "https://" + name + "." + bases[0] // an admin address beyond this machine that has no name: see --vault-url
 }
 
 // vaultAt finds the embedded vault that has exactly this host, in lower case and without the port if that is 443.
@@ -179,10 +179,10 @@ func (o *origins) vaultResources() []string {
 	return list
 }
 
-// adminURLs are the configured origins of the admin address.
-func adminURLs(cfg Config) []*url.URL {
+// vaultURLs are the configured origins of the vaults.
+func vaultURLs(cfg Config) []*url.URL {
 	var list []*url.URL
-	for _, text := range cfg.AdminURL {
+	for _, text := range cfg.VaultURL {
 		if u, err := url.Parse(text); err == nil { // validated before
 			list = append(list, &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)})
 		}
@@ -218,9 +218,9 @@ func (c Config) vaultFaults(fault func(format string, args ...any)) {
 			fault("vault-listen %s: %q is not HOST:PORT", name, addr)
 		}
 	}
-	for _, text := range c.AdminURL {
+	for _, text := range c.VaultURL {
 		if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			fault("admin-url: %q is not an origin like https://kv.example.com", text)
+			fault("vault-url: %q is not an origin like https://kv.example.com", text)
 		}
 	}
 	for _, text := range c.VaultDomain {
