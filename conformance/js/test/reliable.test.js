@@ -1,13 +1,16 @@
-// @azure/web-pubsub-client as it is out of the box: json.reliable.webpubsub.azure.v1, with recovery through a proxy
-// that cuts its connection.
+// @azure/web-pubsub-client over a proxy that cuts its connection: as it is out of the box, with
+// json.reliable.webpubsub.azure.v1, and with each of the four subprotocols.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import net from "node:net";
 import { once } from "node:events";
 import { WebPubSubServiceClient } from "@azure/web-pubsub";
-import { WebPubSubClient, WebPubSubJsonReliableProtocol } from "@azure/web-pubsub-client";
+import { WebPubSubClient, WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol } from "@azure/web-pubsub-client";
 import { WebPubSubEventHandler } from "@azure/web-pubsub-express";
 import { eventually, start, upstream } from "../harness.js";
+import { WebPubSubProtobufProtocol, WebPubSubProtobufReliableProtocol } from "../protobuf.js";
+
+const protocols = [WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol, WebPubSubProtobufProtocol, WebPubSubProtobufReliableProtocol].map((make) => make());
 
 let service, hub, proxy;
 before(async () => {
@@ -140,3 +143,69 @@ test("a connection that the server closed is not recovered: the client gets a ne
   assert.notEqual(a.connected[1].connectionId, first);
   a.client.stop();
 });
+
+for (const protocol of protocols) {
+  test(`${protocol.name}: every kind of data goes to and fro between all subprotocols`, async () => {
+    const group = `types ${protocol.name}`;
+    const a = await join("ann", { client: { protocol } });
+    const all = await Promise.all(protocols.map((p) => join("bob", { client: { protocol: p } })));
+    await Promise.all(all.map((b) => b.client.joinGroup(group)));
+    const any = new Uint8Array([10, 3, 116, 47, 120, 18, 1, 1]).buffer; // a google.protobuf.Any: type_url "t/x", value 1
+    const sent = [["text", "hällo"], ["json", { a: [1, "x", null] }], ["binary", new Uint8Array([0, 255, 1]).buffer], ["protobuf", any]];
+    for (const [type, data] of sent) await a.client.sendToGroup(group, data, type);
+    for (const b of all) {
+      await eventually("everything", () => b.got.length === sent.length);
+      assert.deepEqual(b.got.map((m) => [m.dataType, m.data]), sent);
+      b.client.stop();
+    }
+    a.client.stop();
+  });
+
+  test(`${protocol.name}: what happens when the connection is cut`, async () => {
+    const a = await join("cut", { client: { protocol } }), name = `cut ${protocol.name}`, group = hub.group(name);
+    await a.client.joinGroup(name);
+    await group.sendToAll("one", { contentType: "text/plain" });
+    await eventually("the first message", () => a.got.length === 1);
+    const first = a.connected[0].connectionId;
+    proxy.close();
+    await group.sendToAll("while away", { contentType: "text/plain" });
+    proxy.reopen();
+    if (protocol.isReliableSubProtocol) {
+      await eventually("what was missed", () => a.got.length === 2, 15_000);
+      assert.deepEqual(a.got.map((m) => [m.sequenceId, m.data]), [[1, "one"], [2, "while away"]]);
+      assert.equal(a.connected.length, 1);
+      assert.equal(await hub.connectionExists(first), true);
+    } else {
+      await eventually("a new connection", () => a.connected.length === 2, 15_000);
+      assert.notEqual(a.connected[1].connectionId, first);
+      await eventually("it has joined again", () => hub.group(name).sendToAll("two", { contentType: "text/plain" }).then(() => a.got.some((m) => m.data === "two")));
+      assert.ok(!a.got.some((m) => m.data === "while away"));
+    }
+    await a.client.sendToGroup(name, "end", "text");
+    await eventually("the end", () => a.got.at(-1).data === "end");
+    a.client.stop();
+  });
+}
+
+for (const protocol of protocols.filter((p) => p.isReliableSubProtocol)) {
+  test(`${protocol.name}: a stream goes on after its publisher was cut off`, async () => {
+    const group = `stream ${protocol.name}`;
+    const a = await join("publisher", { client: { protocol } }), b = await join("reader", { client: { protocol } });
+    await b.client.joinGroup(group);
+    const parts = [];
+    let end;
+    b.client.onGroupStream(async (stream) => {
+      for await (const part of stream) parts.push(part.data);
+      end = "done";
+    });
+    const out = await a.client.openGroupStream(group, { noEcho: true });
+    for (let i = 0; i < 60; i++) {
+      await out.write({ i }, "json");
+      if (i % 20 === 10) proxy.cut();
+    }
+    await out.end();
+    await eventually("the end", () => end, 20_000);
+    assert.deepEqual(parts, Array.from({ length: 60 }, (_, i) => ({ i })));
+    a.client.stop(); b.client.stop();
+  });
+}

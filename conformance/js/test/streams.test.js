@@ -5,6 +5,7 @@ import { WebPubSubServiceClient } from "@azure/web-pubsub";
 import { WebPubSubClient, WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol } from "@azure/web-pubsub-client";
 import { WebPubSubEventHandler } from "@azure/web-pubsub-express";
 import { eventually, start, upstream } from "../harness.js";
+import { WebPubSubProtobufProtocol, WebPubSubProtobufReliableProtocol } from "../protobuf.js";
 
 let service, hub;
 before(async () => {
@@ -20,7 +21,8 @@ async function join(userId, protocol) {
   return client;
 }
 
-for (const [name, protocol] of [["json", WebPubSubJsonProtocol], ["json.reliable", WebPubSubJsonReliableProtocol]]) {
+for (const protocol of [WebPubSubJsonProtocol, WebPubSubJsonReliableProtocol, WebPubSubProtobufProtocol, WebPubSubProtobufReliableProtocol]) {
+  const name = protocol().name;
   test(`a stream of a ${name} client reaches a subscriber whole and in order`, async () => {
     const a = await join("ann", protocol()), b = await join("bob", protocol());
     await b.joinGroup("g");
@@ -63,6 +65,30 @@ for (const [name, protocol] of [["json", WebPubSubJsonProtocol], ["json.reliable
     const answers = await Promise.all([1, 2, 3].map((n) => a.invokeEvent("double", { n }, "json")));
     assert.deepEqual(answers.map((x) => x.data), [{ twice: 2 }, { twice: 4 }, { twice: 6 }]);
     await assert.rejects(a.invokeEvent("fail", { n: 0 }, "json"), (e) => /InternalServerError|Internal server error/.test(`${e.errorDetail?.name} ${e.message}`));
+    a.stop();
+    await server.stop();
+  });
+
+  test(`an invocation that a ${name} client gives up is not answered`, async () => {
+    let given, release;
+    const called = new Promise((r) => (given = r)), hold = new Promise((r) => (release = r));
+    const handler = new WebPubSubEventHandler("room", {
+      path: "/h/",
+      handleUserEvent: async (req, res) => {
+        if (req.context.eventName === "slow") { given(); await hold; }
+        res.success("done", "text");
+      },
+    });
+    const server = await upstream(handler.getMiddleware());
+    await service.cli("hub", "set", "room", "--handler-url", `${server.url}/h/`, "--user-events", "*");
+    const a = await join("ann", protocol());
+    const abort = new AbortController();
+    const slow = a.invokeEvent("slow", "x", "text", { abortSignal: abort.signal });
+    await called;
+    abort.abort();
+    await assert.rejects(slow, (e) => e.name === "InvocationError");
+    assert.equal((await a.invokeEvent("quick", "x", "text")).data, "done"); // the slow one does not hold it up any more
+    release();
     a.stop();
     await server.stop();
   });
