@@ -24,8 +24,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -37,6 +39,11 @@ const (
 	backdate = 5 * time.Minute      // for clients whose clock is behind
 )
 
+// maxLeaves bounds the leaves that are kept.
+const maxLeaves = 64
+
+var hostLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
 // A CA is a local certificate authority with the leaf that it signed for this service.
 type CA struct {
 	path string
@@ -46,8 +53,8 @@ type CA struct {
 	ips  []net.IP
 	now  func() time.Time
 
-	mu   sync.Mutex // guards leaf
-	leaf *tls.Certificate
+	mu     sync.Mutex                  // guards leaves
+	leaves map[string]*tls.Certificate // by the name that is added to the usual ones; empty: none
 }
 
 // Open loads the authority from dir, or makes it there on the first start: ca.pem, which may be given to anybody, and
@@ -162,20 +169,50 @@ func (ca *CA) Pool() *x509.CertPool {
 
 // TLSConfig is a server's configuration whose certificate renews itself.
 func (ca *CA) TLSConfig() *tls.Config {
-	return serverConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return ca.certificate() })
+	return serverConfig(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return ca.certificate(hello.ServerName) })
 }
 
 func serverConfig(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: get}
 }
 
-// certificate is the current leaf, made anew when a third of its life is left.
-func (ca *CA) certificate() (*tls.Certificate, error) {
+// certificate is the current leaf for a server name, made anew when a third of its life is left. A name that only a
+// wildcard covers gets a leaf that names it: some clients (Node) take no wildcard before a single label, as *.localhost.
+func (ca *CA) certificate(name string) (*tls.Certificate, error) {
+	name = strings.ToLower(name)
+	if !ca.isWild(name) {
+		name = ""
+	}
 	ca.mu.Lock()
 	defer ca.mu.Unlock()
-	if ca.leaf != nil && ca.now().Before(ca.leaf.Leaf.NotAfter.Add(-leafLife/3)) {
-		return ca.leaf, nil
+	if leaf := ca.leaves[name]; leaf != nil && ca.now().Before(leaf.Leaf.NotAfter.Add(-leafLife/3)) {
+		return leaf, nil
 	}
+	if ca.leaves == nil {
+		ca.leaves = make(map[string]*tls.Certificate)
+	}
+	for other := range ca.leaves { // names come from clients: at the bound, any other makes room
+		if len(ca.leaves) < maxLeaves {
+			break
+		}
+		delete(ca.leaves, other)
+	}
+	leaf, err := ca.sign(name)
+	if err != nil {
+		return nil, err
+	}
+	ca.leaves[name] = leaf
+	return leaf, nil
+}
+
+// isWild tells whether a name is one label before a host whose every name is served.
+func (ca *CA) isWild(name string) bool {
+	label, parent, ok := strings.Cut(name, ".")
+	return ok && hostLabel.MatchString(label) && slices.Contains(ca.dns, "*."+parent) && !slices.Contains(ca.dns, name)
+}
+
+// sign makes a leaf for the usual names and one more, if it is not empty.
+func (ca *CA) sign(name string) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -184,6 +221,10 @@ func (ca *CA) certificate() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	names := ca.dns
+	if name != "" {
+		names = append([]string{name}, names...)
+	}
 	template := &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      pkix.Name{Organization: []string{"Tabard"}},
@@ -191,7 +232,7 @@ func (ca *CA) certificate() (*tls.Certificate, error) {
 		NotAfter:     ca.now().Add(leafLife - backdate),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     ca.dns,
+		DNSNames:     names,
 		IPAddresses:  ca.ips,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
@@ -202,6 +243,5 @@ func (ca *CA) certificate() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	ca.leaf = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
-	return ca.leaf, nil
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -46,6 +47,33 @@ func TestWhoTrustsTheAuthorityReachesTheServiceByNameAndAddress(t *testing.T) {
 	}
 	if _, err := handshake(t, ca.TLSConfig(), x509.NewCertPool(), "localhost"); err == nil {
 		t.Error("a client that does not trust the authority connects")
+	}
+}
+
+// Node takes no wildcard before a single label: what *.localhost stands for must be in the certificate by name.
+func TestANameBelowAWildcardIsInItsCertificate(t *testing.T) {
+	ca, err := Open(t.TempDir(), []string{"*.wps.example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"vault.localhost", "Two.wps.example.com"} {
+		leaf, err := handshake(t, ca.TLSConfig(), ca.Pool(), name)
+		if err != nil || leaf.DNSNames[0] != strings.ToLower(name) {
+			t.Errorf("%s: %v, names %v", name, err, leaf)
+		}
+	}
+	for _, name := range []string{"", "localhost", "evil.example", "a.b.localhost", "a_b.localhost", "-.localhost", strings.Repeat("a", 64) + ".localhost"} {
+		if leaf, err := ca.certificate(name); err != nil || leaf.Leaf.DNSNames[0] != "localhost" {
+			t.Errorf("%q got a leaf of its own", name)
+		}
+	}
+	for i := range 3 * maxLeaves {
+		if _, err := ca.certificate(fmt.Sprint("x", i, ".localhost")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(ca.leaves) > maxLeaves {
+		t.Errorf("%d leaves are kept", len(ca.leaves))
 	}
 }
 
@@ -101,7 +129,7 @@ func TestALeafIsRenewedBeforeItEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	serial := func() string {
-		c, err := ca.certificate()
+		c, err := ca.certificate("")
 		if err != nil {
 			t.Fatal(err)
 		}
