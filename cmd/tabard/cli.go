@@ -72,6 +72,8 @@ type cli struct {
 		Verify tokenVerifyCmd `cmd:"" help:"Say whether an event handler would accept a token, and why not."`
 	} `cmd:"" group:"why" help:"Access tokens."`
 
+	Doctor doctorCmd `cmd:"" group:"why" help:"Attack an event handler of yours and say what it accepted."`
+
 	Admin struct {
 		Token struct {
 			Show   adminTokenShowCmd   `cmd:"" help:"Print the admin token."`
@@ -106,6 +108,7 @@ var groups = []kong.Group{
 	{Key: "why", Title: "Ask why:"},
 	{Key: "this", Title: "This installation:"},
 	{Key: "service", Title: "Which service:"},
+	{Key: "tokens", Title: "Real tokens:"},
 	{Key: "log", Title: "Log (stderr):"},
 }
 
