@@ -258,8 +258,8 @@ func (s *Server) build(ctx context.Context) error {
 	})
 	s.settings.OnChange(s.settingsChanged)
 	s.directory.OnChange(s.directoryChanged)
-	s.rbac.OnChange(s.secrets.IdentitiesChanged) // a role may have been all that let an identity read
-	s.tokens.OnRevoke(s.identity.FlushAll)       // what a revoked key signed is worth nothing
+	s.rbac.OnChange(s.secrets.RolesChanged) // a role may have been all that let an identity read
+	s.tokens.OnRevoke(s.identity.FlushAll)  // what a revoked key signed is worth nothing
 	s.tokens.OnRevoke(func() {
 		if err := s.beginTrust(); err != nil {
 			s.log.Error("what a revoked key signed may be remembered for an hour", "error", err)

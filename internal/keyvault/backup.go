@@ -111,8 +111,8 @@ func (v *Vaults) restore(ctx context.Context, vault, blob string) (newest *store
 			return marked(w.mark, b.Name)
 		case len(w.versions) > 0:
 			return conflict("", "Secret %s already exists in this vault; a backup is restored under its own name only.", b.Name)
-		case v.index.versions()+len(b.Versions) > MaxVersions:
-			return badParameter("This service holds as many versions of secrets as it can: %d. Purge what is not needed.", MaxVersions)
+		case v.index.versions()+len(b.Versions) > v.maxVersions:
+			return badParameter("This service holds as many versions of secrets as it can: %d. Purge what is not needed.", v.maxVersions)
 		}
 		at := docKey(markKind, vault, name)
 		hidden, err := v.documents.Create(ctx, at, document{Mark: &mark{State: restoring, Since: v.now().Unix()}})

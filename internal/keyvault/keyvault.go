@@ -91,6 +91,8 @@ type Vaults struct {
 	failures  failures
 	backupKey *store.DataKey
 
+	maxVaults, maxVersions int // MaxVaults and MaxVersions, but in tests
+
 	// turn holds a token while a write looks and then writes: what it looks at spans documents.
 	turn chan struct{}
 
@@ -119,6 +121,7 @@ func Open(ctx context.Context, s *store.Store, opt Options) (*Vaults, error) {
 	}
 	v := &Vaults{opt: opt, log: opt.Log.With("component", "keyvault"), now: opt.Now, store: s, documents: c, turn: make(chan struct{}, 1)}
 	v.failures.limit = opt.FailuresPerAddress
+	v.maxVaults, v.maxVersions = MaxVaults, MaxVersions
 	v.index.open = func(name string, wrapped []byte) (*store.DataKey, error) { return s.OpenDataKey(wrapped, keyUse(name)) }
 	v.index.vaults = map[string]*vaultState{}
 	c.OnChange(v.changed)

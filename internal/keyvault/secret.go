@@ -81,8 +81,8 @@ func (v *Vaults) set(ctx context.Context, vault, name string, value []byte, e ed
 		case w.mark != nil:
 			return marked(w.mark, name)
 		}
-		if v.index.versions() >= MaxVersions {
-			return badParameter("This service holds as many versions of secrets as it can: %d. Purge what is not needed.", MaxVersions)
+		if v.index.versions() >= v.maxVersions {
+			return badParameter("This service holds as many versions of secrets as it can: %d. Purge what is not needed.", v.maxVersions)
 		}
 		now := v.now().Unix()
 		made = &stored{Name: name, ID: newVersion(), Sequence: 1, Created: now, Updated: now}

@@ -185,8 +185,8 @@ func (v *Vaults) PutVault(ctx context.Context, n Vault) (_ *Vault, created bool,
 			n.Created, n.DataKey, n.Deleted = old.Created, old.DataKey, nil
 			return v.replaceVault(ctx, n, old)
 		}
-		if len(v.index.all()) >= MaxVaults {
-			return fmt.Errorf("%w: %d, deleted ones included", ErrQuota, MaxVaults)
+		if len(v.index.all()) >= v.maxVaults {
+			return fmt.Errorf("%w: %d, deleted ones included", ErrQuota, v.maxVaults)
 		}
 		n.Created, n.Deleted = n.Modified, nil
 		if _, n.DataKey, err = v.store.NewDataKey(keyUse(strings.ToLower(n.Name))); err != nil {

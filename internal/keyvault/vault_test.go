@@ -229,3 +229,36 @@ func TestChangesAreTold(t *testing.T) {
 		t.Errorf("after a change of policies: %v", got)
 	}
 }
+
+func TestBounds(t *testing.T) {
+	w := newWorld(t)
+	w.vault("va1")
+	u := w.owner("va1")
+	w.vaults.maxVaults = 2
+	if _, _, err := w.vaults.PutVault(t.Context(), Vault{Name: "one-too-many"}); !errors.Is(err, ErrQuota) {
+		t.Errorf("a vault too many: %v", err)
+	}
+	u.put("n", "x")
+	blob := u.do("POST", "/secrets/n/backup"+latest, "").want(200).str("value")
+	u.do("DELETE", "/secrets/n"+latest, "").want(200)
+	u.do("DELETE", "/deletedsecrets/n"+latest, "").want(204)
+	w.vaults.maxVersions = 2
+	u.put("a", "x")
+	u.put("b", "x")
+	if m := u.do("PUT", "/secrets/a"+latest, `{"value":"y"}`).refused(400, "BadParameter", "").message(); !strings.Contains(m, "2") {
+		t.Errorf("message %s", m)
+	}
+	u.do("POST", "/secrets/restore"+latest, `{"value":"`+blob+`"}`).refused(400, "BadParameter", "")
+	u.do("DELETE", "/secrets/a"+latest, "").want(200)
+	u.do("DELETE", "/deletedsecrets/a"+latest, "").want(204)
+	u.put("b", "there is room again")
+
+	w.vaults.maxVersions = MaxVersions
+	for range maxBackup/MaxValue + 1 {
+		if _, err := w.vaults.set(t.Context(), "va1", "big", make([]byte, MaxValue), edit{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.do("POST", "/secrets/big/backup"+latest, "").refused(400, "BadParameter", "")
+	u.do("GET", "/secrets?x="+strings.Repeat("x", maxURL), "").refused(400, "BadParameter", "")
+}

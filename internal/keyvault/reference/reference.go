@@ -393,10 +393,23 @@ func (r *Resolver) drop(k key, e *entry) {
 // Flush wipes all that was read with the instance's identity. What its hubs refer to is read again.
 func (r *Resolver) Flush(in *settings.Instance) { r.of(in, (*entry).wipe) }
 
-// IdentitiesChanged says that something about identities changed in the directory: everything is read again before it
-// is used again, so that a value does not outlive the identity that could read it.
+// IdentitiesChanged says that something about identities changed in the directory: what its identities read is read
+// again before it is used again, so that a value does not outlive the identity that could read it.
 func (r *Resolver) IdentitiesChanged() {
-	r.each(func(_ key, e *entry) { e.invalidate() })
+	r.each(func(k key, e *entry) {
+		if k.who.source == (who{}).source {
+			e.invalidate()
+		}
+	})
+}
+
+// RolesChanged says that role assignments changed, which may decide who reads embedded vaults.
+func (r *Resolver) RolesChanged() {
+	r.each(func(k key, e *entry) {
+		if _, ok := r.opt.Locate(k.uri.Host); ok {
+			e.invalidate()
+		}
+	})
 }
 
 // Refresh reads again what the instance's hubs refer to.

@@ -410,7 +410,7 @@ func (w *world) status() Status {
 // eventually polls until cond holds.
 func (w *world) eventually(what string, cond func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !cond() {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("%s did not happen; log: %s", what, w.log)
