@@ -29,11 +29,20 @@ export async function start(...flags) {
   return {
     ...ready,
     data,
+    binary,
+    env,
     output: () => output,
     /** cli runs a verb of the same binary against this service and returns its standard output. */
     async cli(...args) {
       const { stdout } = await promisify(execFile)(binary, args, { env });
       return stdout;
+    },
+    /** talk is cli with a line on standard input. */
+    talk(line, ...args) {
+      return new Promise((ok, fail) => {
+        const process = execFile(binary, args, { env }, (error, stdout) => (error ? fail(error) : ok(stdout)));
+        process.stdin.end(`${line}\n`);
+      });
     },
     async json(...args) {
       return JSON.parse(await this.cli(...args, "--json"));
@@ -53,6 +62,28 @@ export async function start(...flags) {
       child.kill("SIGTERM");
       if (child.exitCode === null) await once(child, "exit");
       rmSync(data, { recursive: true, force: true });
+      return child.exitCode;
+    },
+  };
+}
+
+/** startGuard runs `tabard guard` with the service's issuer and resolves once it answers. */
+export async function startGuard(service, ...flags) {
+  const dir = mkdtempSync(join(tmpdir(), "tabard-guard-"));
+  const readyFile = join(dir, "ready");
+  const child = spawn(binary, ["guard", "--data", service.data, "--listen", "127.0.0.1:0", "--ready-file", readyFile, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+  let output = "";
+  child.stderr.on("data", (b) => (output += b));
+  await eventually("the guard is ready", () => {
+    if (child.exitCode !== null) throw new Error(`tabard guard ended: ${output}`);
+    return existsSync(readyFile);
+  }, 20_000);
+  return {
+    ...JSON.parse(readFileSync(readyFile, "utf8")),
+    async stop() {
+      child.kill("SIGTERM");
+      if (child.exitCode === null) await once(child, "exit");
+      rmSync(dir, { recursive: true, force: true });
       return child.exitCode;
     },
   };
