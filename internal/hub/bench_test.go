@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -91,7 +92,7 @@ func benchHub(b *testing.B, n int, o ConnOptions) (h *Hub, conns []*Conn, wait f
 		if err != nil {
 			b.Fatal(err)
 		}
-		o.ID, o.Codec, o.Socket = NewID(), testCodec, server
+		o.ID, o.Socket = NewID(), server
 		c, err := h.Connect(o)
 		if err != nil {
 			b.Fatal(err)
@@ -118,13 +119,29 @@ func cpu() time.Duration {
 // BenchmarkFanout sends 128-byte messages to a group; the clock stops when every member has read them. With one
 // publication in flight nothing can be joined; with 64 a member's frames share writes. The readers are
 // a process of their own; cpu-ns is the CPU time of this one.
-func BenchmarkFanout(b *testing.B) {
+func BenchmarkFanout(b *testing.B) { benchFanout(b, testCodec, 128+4) }
+
+// BenchmarkFanoutReliable is the same for members that number and keep their messages; after each round all
+// acknowledge.
+func BenchmarkFanoutReliable(b *testing.B) {
+	benchFanout(b, &stampedCodec{plainCodec{encoding: 3}}, 128+4+8)
+}
+
+// A stampedCodec is a numberedCodec whose frames have one size.
+type stampedCodec struct{ plainCodec }
+
+func (*stampedCodec) AppendStart(dst []byte, _ int) []byte { return dst }
+
+func (*stampedCodec) AppendSequence(dst []byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64(dst, n)
+}
+
+func benchFanout(b *testing.B, codec Codec, frame int64) {
 	for _, members := range []int{10, 1000} {
 		for _, inFlight := range []int{1, 64} {
 			b.Run(fmt.Sprintf("members=%d/inflight=%d", members, inFlight), func(b *testing.B) {
-				h, _, wait := benchHub(b, members, ConnOptions{Groups: []string{"g"}})
+				h, conns, wait := benchHub(b, members, ConnOptions{Codec: codec, Groups: []string{"g"}})
 				m := &Message{Group: "g", Type: Text, Data: make([]byte, 128)}
-				frame := int64(128 + 4)
 				b.ReportAllocs()
 				start, rounds := cpu(), 0
 				for b.Loop() {
@@ -133,6 +150,11 @@ func BenchmarkFanout(b *testing.B) {
 					}
 					wait(frame * int64(members*inFlight))
 					rounds++
+					if conns[0].Reliable() {
+						for _, c := range conns {
+							c.Acknowledge(uint64(rounds * inFlight))
+						}
+					}
 				}
 				deliveries := float64(rounds * members * inFlight)
 				b.ReportMetric(float64(cpu()-start)/deliveries, "cpu-ns/delivery")
@@ -146,7 +168,7 @@ func BenchmarkFanout(b *testing.B) {
 // to each socket, and nothing else.
 func BenchmarkFloor(b *testing.B) {
 	const members = 1000
-	_, conns, wait := benchHub(b, members, ConnOptions{})
+	_, conns, wait := benchHub(b, members, ConnOptions{Codec: testCodec})
 	data := make([]byte, 132)
 	write := func(fd uintptr) bool { writeNow(fd, data); return true }
 	start, rounds := cpu(), 0
@@ -199,7 +221,7 @@ func BenchmarkEnqueue(b *testing.B) {
 }
 
 func BenchmarkJoinLeave(b *testing.B) {
-	h, conns, _ := benchHub(b, 1000, ConnOptions{Groups: []string{"g"}})
+	h, conns, _ := benchHub(b, 1000, ConnOptions{Codec: testCodec, Groups: []string{"g"}})
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {

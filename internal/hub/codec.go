@@ -33,11 +33,8 @@ type Codec interface {
 // A Frame is one finished WebSocket frame, shared by every queue that refers to it.
 type Frame struct {
 	bytes    []byte
-	deadline int64 // registry time after which it is dropped unsent; 0: never
-
-	// Of a message of a reliable connection, whose bytes are a payload without its end and without a header:
-	op       Opcode
-	sequence uint64 // 0: bytes are the whole frame
+	deadline int64  // registry time after which it is dropped unsent; 0: never
+	op       Opcode // of a message for reliable connections, whose bytes are the part of the payload that all share
 }
 
 func (f *Frame) expired(now int64) bool { return f.deadline != 0 && now > f.deadline }
@@ -75,25 +72,30 @@ func seal(buf []byte, op Opcode) []byte {
 	return buf[h:]
 }
 
-// append appends the frame as it goes out to a connection.
-func (f *Frame) append(dst []byte, codec Sequencer) []byte {
-	if f.sequence == 0 {
-		return append(dst, f.bytes...)
+// An outgoing is a frame as one connection gets it.
+type outgoing struct {
+	*Frame
+	sequence uint64 // 0: the bytes are the whole frame, with its header
+}
+
+// append appends the frame as it goes out. own is scratch memory for a connection's own parts of it.
+func (n outgoing) append(dst []byte, codec Sequencer, own *[2 * maxOwn]byte) []byte {
+	if n.sequence == 0 {
+		return append(dst, n.bytes...)
 	}
-	var start, end [maxOwn]byte
-	tail := codec.AppendSequence(end[:0], f.sequence)
-	head := codec.AppendStart(start[:0], len(f.bytes)+len(tail))
-	n := len(head) + len(f.bytes) + len(tail)
-	dst = append(dst, 0x80|byte(f.op))
+	tail := codec.AppendSequence(own[:0:maxOwn], n.sequence)
+	head := codec.AppendStart(own[maxOwn:maxOwn], len(n.bytes)+len(tail))
+	size := len(head) + len(n.bytes) + len(tail)
+	dst = append(dst, 0x80|byte(n.op))
 	switch {
-	case n < 126:
-		dst = append(dst, byte(n))
-	case n <= 0xFFFF:
-		dst = binary.BigEndian.AppendUint16(append(dst, 126), uint16(n))
+	case size < 126:
+		dst = append(dst, byte(size))
+	case size <= 0xFFFF:
+		dst = binary.BigEndian.AppendUint16(append(dst, 126), uint16(size))
 	default:
-		dst = binary.BigEndian.AppendUint64(append(dst, 127), uint64(n))
+		dst = binary.BigEndian.AppendUint64(append(dst, 127), uint64(size))
 	}
-	return append(append(append(dst, head...), f.bytes...), tail...)
+	return append(append(append(dst, head...), n.bytes...), tail...)
 }
 
 // Verbatim returns bytes that go out as they are, such as the answer to a handshake.

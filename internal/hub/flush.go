@@ -85,9 +85,10 @@ func reverse(list *Conn) *Conn {
 
 // A writer is the scratch memory of a goroutine that writes: a batch of frames and room to join them.
 type writer struct {
-	batch []*Frame
+	batch []outgoing
 	limit int
 	buf   []byte
+	own   [2 * maxOwn]byte // see outgoing.append
 
 	// For the call into the raw connection, made once so that nothing is allocated for each write.
 	data []byte
@@ -97,7 +98,7 @@ type writer struct {
 }
 
 func newWriter(limit int) *writer {
-	w := &writer{batch: make([]*Frame, 0, batchSize), limit: limit, buf: make([]byte, 0, limit)}
+	w := &writer{batch: make([]outgoing, 0, batchSize), limit: limit, buf: make([]byte, 0, limit)}
 	w.try = func(fd uintptr) bool {
 		w.n, w.err = writeNow(fd, w.data)
 		return true
@@ -117,8 +118,11 @@ func (w *writer) join(codec Sequencer) (data []byte, copied bool) {
 		return w.batch[0].bytes, false
 	}
 	buf := w.buf[:0]
-	for _, f := range w.batch {
-		buf = f.append(buf, codec)
+	for _, n := range w.batch {
+		buf = n.append(buf, codec, &w.own)
+	}
+	if cap(buf) <= 2*w.limit { // grown by connections' own parts, not by a large message
+		w.buf = buf
 	}
 	return buf, true
 }
@@ -139,7 +143,7 @@ func (c *Conn) take(w *writer) (net.Conn, syscall.RawConn) {
 func (c *Conn) settle() bool {
 	q := &c.out
 	q.mu.Lock()
-	if q.len() > 0 {
+	if q.len() > 0 || q.socket != nil && q.replay.unsent() {
 		q.mu.Unlock()
 		return true
 	}

@@ -32,7 +32,7 @@ func (h *Hub) Connect(o ConnOptions) (*Conn, error) {
 		shard: r.shards[r.turn.Add(1)%uint64(len(r.shards))],
 	}
 	if s, ok := o.Codec.(Sequencer); ok {
-		c.sequencer, c.out.replay = s, &replay{}
+		c.sequencer, c.out.replay = s, newReplay()
 	}
 	var ignored []IgnoredRole
 	c.may, ignored = parseRoles(o.Roles)

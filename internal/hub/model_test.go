@@ -250,13 +250,13 @@ func TestTheQueueIsAQueue(t *testing.T) {
 			"take": func(rt *rapid.T) {
 				now := int64(rapid.IntRange(0, 2).Draw(rt, "now"))
 				limit := rapid.IntRange(1, 2000).Draw(rt, "limit")
-				got := q.take(make([]*Frame, 0, 8), limit, now)
+				got := q.take(make([]outgoing, 0, 8), limit, now)
 				total := 0
 				for _, f := range got {
 					for len(want) > 0 && want[0].expired(now) {
 						want = want[1:]
 					}
-					if f != want[0] {
+					if f.Frame != want[0] || f.sequence != 0 {
 						rt.Fatal("took the wrong frame")
 					}
 					want = want[1:]

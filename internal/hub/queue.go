@@ -24,7 +24,7 @@ type queue struct {
 	socket net.Conn        // nil after it was closed
 	raw    syscall.RawConn // of a plain TCP socket: may be written to without waiting; else nil
 
-	// Of reliable connections alone:
+	// Of reliable connections alone, whose messages wait in replay and not in frames:
 	replay  *replay // nil: of another kind
 	parting bool    // the last frame for this socket is queued
 	why     string  // the socket is gone, for the disconnected event
@@ -36,7 +36,15 @@ var fars = sync.Pool{New: func() any { return new(far) }}
 
 func (q *queue) len() int { return len(q.frames) - q.head }
 
+// push appends a frame; on a reliable connection behind the messages that are there.
 func (q *queue) push(f *Frame) {
+	if p := q.replay; p != nil {
+		p.after = append(p.after, p.last)
+	}
+	q.put(f)
+}
+
+func (q *queue) put(f *Frame) {
 	switch {
 	case q.frames == nil:
 		q.frames = q.near[:0]
@@ -83,7 +91,10 @@ func (q *queue) dropExpired(now int64) {
 }
 
 // take moves frames to batch until they have limit bytes together, always at least one, dropping expired ones.
-func (q *queue) take(batch []*Frame, limit int, now int64) []*Frame {
+func (q *queue) take(batch []outgoing, limit int, now int64) []outgoing {
+	if q.replay != nil {
+		return q.takeNumbered(batch, limit, now)
+	}
 	size := 0
 	for q.head < len(q.frames) && len(batch) < cap(batch) {
 		f := q.frames[q.head]
@@ -91,16 +102,21 @@ func (q *queue) take(batch []*Frame, limit int, now int64) []*Frame {
 			if size += len(f.bytes); size > limit && len(batch) > 0 {
 				break
 			}
-			batch = append(batch, f)
+			batch = append(batch, outgoing{Frame: f})
 		}
-		q.frames[q.head] = nil
-		q.size -= len(f.bytes)
-		q.head++
+		q.pop()
 	}
 	if q.head == len(q.frames) {
 		q.reset()
 	}
 	return batch
+}
+
+// pop forgets the first frame.
+func (q *queue) pop() {
+	q.size -= len(q.frames[q.head].bytes)
+	q.frames[q.head] = nil
+	q.head++
 }
 
 // enqueue appends frames in one piece and sees to it that they are written. It reports false if the connection
@@ -175,6 +191,9 @@ func (c *Conn) drop(reset bool) {
 	socket := q.socket
 	q.socket, q.raw, q.closed = nil, nil, true
 	q.reset()
+	if q.replay != nil {
+		*q.replay = replay{}
+	}
 	scheduled := q.scheduled
 	q.mu.Unlock()
 	if socket == nil {

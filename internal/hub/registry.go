@@ -276,12 +276,7 @@ func (r *Registry) keepAlive(h *Hub) time.Duration {
 	return defaultKeepAlive
 }
 
-// overflows tells whether too much waits to be written. What a reliable connection sends again is bounded by itself,
-// and other frames may come on top.
+// overflows tells whether too much waits to be written. What a reliable connection keeps is bounded by itself.
 func (r *Registry) overflows(q *queue) bool {
-	messages, bytes := r.opt.QueueMessages, r.opt.QueueBytes
-	if q.replay != nil {
-		messages, bytes = messages+q.replay.len(), bytes+q.replay.size
-	}
-	return q.len() > messages || q.size > bytes
+	return q.len() > r.opt.QueueMessages || q.size > r.opt.QueueBytes
 }

@@ -1,6 +1,9 @@
 package hub
 
-import "net"
+import (
+	"math"
+	"net"
+)
 
 // A Sequencer is the codec of a reliable subprotocol: each connection numbers its messages, keeps them until the
 // client has acknowledged them, and survives the loss of its socket for Options.RecoveryWindow.
@@ -16,54 +19,116 @@ type Sequencer interface {
 // maxOwn is more than what AppendStart or AppendSequence writes.
 const maxOwn = 48
 
-// A replay is the messages that a reliable client has not acknowledged, oldest first. The queue's lock guards it.
+// A replay is the messages that a reliable client has not acknowledged, oldest first, sent or not. The queue's lock
+// guards it.
 type replay struct {
 	last uint64 // sequence id of the newest message
-	kept []*Frame
-	head int // frames before it are gone
-	size int // bytes of the frames from head on
+	kept []outgoing
+	head int // messages before it are gone
+	next int // messages from it on are to be sent
+	size int // bytes of the messages from head on
+
+	until  uint64   // messages beyond it are not sent over this socket
+	after  []uint64 // for each frame in the queue: the message that it comes behind
+	placed int      // entries of after before it are gone
 }
+
+func newReplay() *replay { return &replay{until: math.MaxUint64} }
+
+// smallReplay is how much room a replay keeps when it is empty.
+const smallReplay = 16
 
 func (p *replay) len() int { return len(p.kept) - p.head }
 
+// unsent tells whether a message is to be sent.
+func (p *replay) unsent() bool {
+	return p != nil && p.next < len(p.kept) && p.kept[p.next].sequence <= p.until
+}
+
 // add numbers a message and keeps it.
-func (p *replay) add(shared *Frame) *Frame {
+func (p *replay) add(shared *Frame) {
 	p.last++
-	own := &Frame{bytes: shared.bytes, op: shared.op, deadline: shared.deadline, sequence: p.last}
 	if p.head > 0 && len(p.kept) == cap(p.kept) { // make room before growing
 		n := copy(p.kept, p.kept[p.head:])
 		clear(p.kept[n:])
-		p.kept, p.head = p.kept[:n], 0
+		p.kept, p.head, p.next = p.kept[:n], 0, p.next-p.head
 	}
-	p.kept = append(p.kept, own)
-	p.size += len(own.bytes)
-	return own
+	p.kept = append(p.kept, outgoing{shared, p.last})
+	p.size += len(shared.bytes)
 }
 
 // release forgets what the client has up to a sequence id. Ids of the past and of the future release nothing wrong.
 func (p *replay) release(upTo uint64) {
-	for p.head < len(p.kept) && p.kept[p.head].sequence <= upTo {
+	for p.head < p.next && p.kept[p.head].sequence <= upTo {
 		p.size -= len(p.kept[p.head].bytes)
-		p.kept[p.head] = nil
+		p.kept[p.head] = outgoing{}
 		p.head++
 	}
 	if p.head == len(p.kept) {
-		p.kept, p.head = nil, 0
+		if p.head, p.next, p.kept = 0, 0, p.kept[:0]; cap(p.kept) > smallReplay {
+			p.kept = nil
+		}
 	}
 }
 
 // dropExpired forgets messages whose time is over.
 func (p *replay) dropExpired(now int64) {
-	kept := p.kept[:0]
-	for _, f := range p.kept[p.head:] {
-		if f.expired(now) {
-			p.size -= len(f.bytes)
+	kept, next := p.kept[:0], 0
+	for i, n := range p.kept[p.head:] {
+		if n.expired(now) {
+			p.size -= len(n.bytes)
 			continue
 		}
-		kept = append(kept, f)
+		if p.head+i < p.next {
+			next++
+		}
+		kept = append(kept, n)
 	}
 	clear(p.kept[len(kept):])
-	p.kept, p.head = kept, 0
+	p.kept, p.head, p.next = kept, 0, next
+}
+
+// rewind makes ready for another socket, over which everything is sent again.
+func (p *replay) rewind() {
+	p.next, p.until, p.after, p.placed = p.head, math.MaxUint64, p.after[:0], 0
+}
+
+// takeNumbered is take for a reliable connection: messages, and frames of the queue behind those that were there
+// before them.
+func (q *queue) takeNumbered(batch []outgoing, limit int, now int64) []outgoing {
+	p, size := q.replay, 0
+	for len(batch) < cap(batch) {
+		own := q.len() > 0
+		if own && p.unsent() {
+			own = p.after[p.placed] < p.kept[p.next].sequence
+		}
+		n := outgoing{}
+		switch {
+		case own:
+			n.Frame = q.frames[q.head]
+		case !p.unsent():
+			return batch
+		default:
+			if n = p.kept[p.next]; n.expired(now) {
+				p.next++
+				continue
+			}
+		}
+		if size += len(n.bytes); size > limit && len(batch) > 0 {
+			return batch
+		}
+		batch = append(batch, n)
+		if !own {
+			p.next++
+			continue
+		}
+		q.pop()
+		if p.placed++; q.len() == 0 {
+			q.reset()
+			p.after, p.placed = p.after[:0], 0
+		}
+	}
+	return batch
 }
 
 // publish numbers a message, keeps it and, if there is a socket, queues it. It reports false if the connection takes
@@ -75,7 +140,7 @@ func (c *Conn) publish(shared *Frame) bool {
 		q.mu.Unlock()
 		return false
 	}
-	f := q.replay.add(shared)
+	q.replay.add(shared)
 	if p := q.replay; p.len() > r.opt.QueueMessages || p.size > r.opt.QueueBytes {
 		p.dropExpired(r.now())
 		if p.len() > r.opt.QueueMessages || p.size > r.opt.QueueBytes {
@@ -89,7 +154,6 @@ func (c *Conn) publish(shared *Frame) bool {
 		q.mu.Unlock()
 		return true // it is written when the client is back
 	}
-	q.push(f)
 	c.written(q)
 	return true
 }
@@ -128,7 +192,7 @@ func (c *Conn) part(code CloseCode) {
 		return
 	}
 	q.push(closeFrame(code, ""))
-	q.parting, q.hangUp = true, true
+	q.parting, q.hangUp, q.replay.until = true, true, q.replay.last
 	c.written(q)
 }
 
@@ -179,6 +243,7 @@ func (q *queue) release() {
 	q.socket, q.raw = nil, nil
 	q.parting, q.hangUp, q.halfClose = false, false, false
 	q.reset()
+	q.replay.rewind()
 }
 
 // expire ends a connection whose client did not come back in time.
@@ -229,14 +294,11 @@ func (c *Conn) Resume(socket net.Conn, first ...*Frame) error {
 	c.until.Store(0)
 	c.shard.wheel.set(c, now+every)
 	q.release()
+	q.replay.dropExpired(now)
 	q.socket, q.raw = socket, raw
 	for _, f := range first {
-		q.push(f)
-	}
-	for _, f := range q.replay.kept[q.replay.head:] {
-		if !f.expired(now) {
-			q.push(f)
-		}
+		q.replay.after = append(q.replay.after, 0) // before all messages
+		q.put(f)
 	}
 	c.written(q)
 	if counted {

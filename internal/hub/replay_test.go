@@ -127,7 +127,7 @@ func TestWhatIsSentRightAfterATakeoverIsNotLostWithTheOldSocket(t *testing.T) {
 	eventually(t, "the writer has it", func() bool {
 		p.conn.out.mu.Lock()
 		defer p.conn.out.mu.Unlock()
-		return p.conn.out.len() == 0
+		return !p.conn.out.replay.unsent()
 	})
 	was := p.net
 	defer was.Close()
@@ -286,6 +286,7 @@ func TestTooMuchUnacknowledgedIsTheEnd(t *testing.T) {
 					t.Fatalf("message %d was refused", i+1)
 				}
 			}
+			p.wantText("0123456789#1")
 			p.conn.Acknowledge(1)
 			if !p.conn.SendMessage(text("0123456789")) {
 				t.Fatal("there was room for one more")
