@@ -29,7 +29,6 @@ export async function start(...flags) {
   return {
     ...ready,
     data,
-    binary,
     env,
     output: () => output,
     /** cli runs a verb of the same binary against this service and returns its standard output. */
@@ -87,6 +86,17 @@ export async function startGuard(service, ...flags) {
       return child.exitCode;
     },
   };
+}
+
+/** examine runs `tabard doctor` with access to the service and returns its exit code, report and stderr. */
+export function examine(service, ...args) {
+  return new Promise((ok, fail) => execFile(binary, ["doctor", ...args, "--json"], { env: service.env }, (error, stdout, stderr) => {
+    try {
+      ok({ code: error?.code ?? 0, ...JSON.parse(stdout), stderr });
+    } catch {
+      fail(new Error(`${stdout}${stderr}`));
+    }
+  }));
 }
 
 /** eventually polls until check is truthy; its value is the result. */

@@ -2,26 +2,14 @@
 // the same application behind tabard guard.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { execFile } from "node:child_process";
 import { WebPubSubEventHandler } from "@azure/web-pubsub-express";
-import { start, startGuard, upstream } from "../harness.js";
+import { examine, start, startGuard, upstream } from "../harness.js";
 
 let service;
 before(async () => { service = await start(); });
 after(() => service?.stop());
 
 const attacks = ["no_token", "wrong_audience", "other_identity", "expired", "foreign_key", "alg_none", "hs256_public_key", "replayed_id", "wrong_origin", "oversize"];
-
-/** examine runs tabard doctor and returns its exit code and report. */
-function examine(...args) {
-  return new Promise((resolve, reject) => execFile(service.binary, ["doctor", ...args, "--json"], { env: service.env }, (error, stdout, stderr) => {
-    try {
-      resolve({ code: error?.code ?? 0, ...JSON.parse(stdout), stderr });
-    } catch {
-      reject(new Error(`${stdout}${stderr}`));
-    }
-  }));
-}
 
 const names = (findings) => findings.map((f) => f.attack);
 
@@ -34,7 +22,7 @@ async function application() {
 
 test("the stock middleware accepts every attack, and the doctor says so", async () => {
   const app = await application();
-  const report = await examine(app.handlerURL);
+  const report = await examine(service, app.handlerURL);
   assert.deepEqual(names(report.accepted), attacks);
   assert.deepEqual(report.refused, []);
   assert.equal(report.code, 4);
@@ -47,7 +35,7 @@ test("the stock middleware accepts every attack, and the doctor says so", async 
 test("with allowedEndpoints it still accepts all but the unknown origin", async () => {
   const handler = new WebPubSubEventHandler("orders", { path: "/h/", allowedEndpoints: [service.endpoint], handleUserEvent: (_req, res) => res.success("ok", "text") });
   const server = await upstream(handler.getMiddleware());
-  const report = await examine(`${server.url}/h/`, "--hub", "orders");
+  const report = await examine(service, `${server.url}/h/`, "--hub", "orders");
   assert.deepEqual(names(report.refused), ["wrong_origin"]);
   assert.equal(report.code, 4);
   await server.stop();
@@ -59,7 +47,7 @@ test("the same application behind tabard guard accepts none", async () => {
   await service.json("app", "create", "orders", "--identifier-uri", "api://orders");
   const app = await application();
   const guard = await startGuard(service, "--upstream", app.url, "--audience", "api://orders", "--allow-identity", me.principalId);
-  const report = await examine(`${guard.endpoint}/api/webpubsub/hubs/orders/`, "--from-service", "--audience", "api://orders", "--data", service.data);
+  const report = await examine(service, `${guard.endpoint}/api/webpubsub/hubs/orders/`, "--from-service", "--audience", "api://orders", "--data", service.data);
   assert.deepEqual(report.accepted, []);
   assert.deepEqual(names(report.refused), attacks);
   assert.deepEqual(names(report.refused.filter((f) => !f.conclusive)), ["expired"]);
