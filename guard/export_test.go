@@ -18,3 +18,6 @@ func (g *Guard) Kept() int {
 	defer g.duplicates.mu.Unlock()
 	return len(g.duplicates.events)
 }
+
+// Unambiguous reports whether a path may be excluded.
+func Unambiguous(path string) bool { return unambiguous(path) }

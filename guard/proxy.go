@@ -232,6 +232,9 @@ func (s *setup) serve(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodConnect:
 		s.guard.refuse(w, r, &Error{Code: reason.MethodNotAllowed, Status: http.StatusMethodNotAllowed, Message: "CONNECT is not passed on"})
 	case s.isExcluded(r):
+		for _, name := range methodOverrides {
+			r.Header.Del(name)
+		}
 		s.pass(w, r, nil, outcomeExcluded)
 	case s.origins && isValidation(r):
 		s.counts.count(outcomeValidation, "")
@@ -247,6 +250,10 @@ func (s *setup) serve(w http.ResponseWriter, r *http.Request) {
 		s.pass(w, r, claims, outcomePassed)
 	}
 }
+
+// methodOverrides are headers that make some servers treat a request as one of
+// another method, for which no path may have been excluded.
+var methodOverrides = [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
 
 // pass hands a request to the upstream. Without claims it is passed on as it is,
 // events too: whose repetition it would be is not known.

@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -305,11 +307,31 @@ func TestExcludedPathsPassAndNothingThatOnlyLooksLikeThem(t *testing.T) {
 			t.Errorf("%s %s reached the application: %t, %d", tc.method, tc.path, reached, res.StatusCode)
 		}
 	}
+	p.do("OPTIONS", "/events", "", "Authorization", "", "X-HTTP-Method-Override", "POST")
+	if r := p.last(); r == nil || r.Header.Get("X-HTTP-Method-Override") != "" {
+		t.Errorf("an excluded method can become another one: %v", r)
+	}
 	for _, bad := range []string{"", "health", "/a/../b", "/a%2f", "get /a", " /a", "/*/a*b/ c", "//", "/a;b"} {
 		if _, err := guard.NewProxy(p.issuer.trust(p.clock), p.options(guard.ProxyOptions{ExcludedPaths: []string{bad}})); err == nil || !strings.Contains(err.Error(), "ExcludedPaths") {
 			t.Errorf("%q is taken for a path: %v", bad, err)
 		}
 	}
+}
+
+// A path that may be excluded is the same path to every server: none decodes, splits or shortens it.
+func FuzzExcludedPath(f *testing.F) {
+	for _, p := range []string{"/", "/a/b", "/a/", "/a/../b", "/a%2fb", "/a;b", `/a\b`, "//a", "/./a", "/a/..", "a", "", "/\x00", "/a?b"} {
+		f.Add(p)
+	}
+	f.Fuzz(func(t *testing.T, p string) {
+		if !guard.Unambiguous(p) {
+			return
+		}
+		u, err := url.Parse("http://h" + p)
+		if err != nil || u.Path != p || u.EscapedPath() != p || u.RawQuery != "" || strings.TrimSuffix(path.Clean(p), "/") != strings.TrimSuffix(p, "/") || strings.ContainsAny(p, "%;\\") || strings.Contains(p, "//") {
+			t.Errorf("%q is %+v, %v", p, u, err)
+		}
+	})
 }
 
 // upgrade opens a connection through the proxy on which the upstream echoes lines.

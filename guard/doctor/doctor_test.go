@@ -163,7 +163,7 @@ func TestTheGuardLetsNothingIn(t *testing.T) {
 	}
 	expect(t, report)
 	reasons := map[string]string{"no_token": "token_missing", "wrong_audience": "wrong_audience", "other_identity": "caller_not_allowed", "expired": "expired",
-		"foreign_key": "signature_invalid", "alg_none": "algorithm_not_allowed", "hs256_public_key": "algorithm_not_allowed", "replayed_id": "from memory", "wrong_origin": "token_missing"}
+		"foreign_key": "signature_invalid", "alg_none": "algorithm_not_allowed", "hs256_public_key": "algorithm_not_allowed", "replayed_id": "from memory", "wrong_origin": "token_missing", "oversize": "body_too_large"}
 	for _, f := range report.Refused {
 		if !f.Conclusive || !strings.Contains(f.Detail, reasons[f.Attack]) || f.Fix != "" {
 			t.Errorf("%+v", f)

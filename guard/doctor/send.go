@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -74,8 +75,11 @@ func (x *examination) do(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	defer res.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<20)) // so that the connection serves again
+	text, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20)) // all of it, so that the connection serves again
+	var body struct{ Error struct{ Code string } }
+	_ = json.Unmarshal(text, &body) // most answers are none of the guard's refusals
 	return answer{
+		code:      body.Error.Code,
 		status:    res.StatusCode,
 		challenge: res.Header.Get("WWW-Authenticate"),
 		replayed:  res.Header.Get("Idempotent-Replayed") == "true",
@@ -86,6 +90,7 @@ func (x *examination) do(r *http.Request) (answer, error) {
 // An answer is what the handler made of one request.
 type answer struct {
 	status    int
+	code      string // of a refusal in the guard's form
 	challenge string
 	replayed  bool     // it came from memory, the application was not called
 	origins   []string // of a validation
@@ -115,7 +120,7 @@ func (a answer) reason() string {
 		rest, _, _ = strings.Cut(rest, `"`)
 		return bounded(rest)
 	}
-	return bounded(a.challenge)
+	return bounded(orDefault(a.challenge, a.code))
 }
 
 func bounded(s string) string {
