@@ -118,6 +118,12 @@ func (w *writer) join(codec Sequencer) (data []byte, copied bool) {
 		return w.batch[0].bytes, false
 	}
 	buf := w.buf[:0]
+	if codec == nil {
+		for _, n := range w.batch {
+			buf = append(buf, n.bytes...)
+		}
+		return buf, true
+	}
 	for _, n := range w.batch {
 		buf = n.append(buf, codec, &w.own)
 	}

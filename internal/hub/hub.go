@@ -120,7 +120,11 @@ func (p *publication) to(c *Conn) bool {
 	if c.sequencer != nil {
 		return c.publish(f)
 	}
-	return c.enqueue(f)
+	ok, over := c.queueUp(f)
+	if over {
+		c.overflow()
+	}
+	return ok
 }
 
 func (p *publication) encode(codec Codec) *Frame {

@@ -11,23 +11,21 @@ import (
 type queue struct {
 	mu sync.Mutex // guards everything here
 
-	frames []*Frame // in near, in an array of the pool, or in one that append made
-	head   int      // frames before it are gone
-	size   int      // bytes of the frames from head on
-	near   [3]*Frame
-
 	scheduled bool // listed with the shard, or being written by somebody
 	closed    bool // takes nothing more
 	hangUp    bool // close the socket as soon as the queue is empty
 	halfClose bool // shut the sending side down as soon as the queue is empty
+	parting   bool // of a reliable connection: the last frame for this socket is queued
 
-	socket net.Conn        // nil after it was closed
+	frames []*Frame // in near, in an array of the pool, or in one that append made
+	head   int      // frames before it are gone
+	size   int      // bytes of the frames from head on
+	replay *replay  // of a reliable connection: its messages, which wait there and not in frames; else nil
+	near   [3]*Frame
+
 	raw    syscall.RawConn // of a plain TCP socket: may be written to without waiting; else nil
-
-	// Of reliable connections alone, whose messages wait in replay and not in frames:
-	replay  *replay // nil: of another kind
-	parting bool    // the last frame for this socket is queued
-	why     string  // the socket is gone, for the disconnected event
+	socket net.Conn        // nil after it was closed
+	why    string          // of a reliable connection: its socket is gone, for the disconnected event
 }
 
 type far [64]*Frame
@@ -41,10 +39,6 @@ func (q *queue) push(f *Frame) {
 	if p := q.replay; p != nil {
 		p.after = append(p.after, p.last)
 	}
-	q.put(f)
-}
-
-func (q *queue) put(f *Frame) {
 	switch {
 	case q.frames == nil:
 		q.frames = q.near[:0]
@@ -139,7 +133,7 @@ func (c *Conn) overflow() {
 func (c *Conn) queueUp(frames ...*Frame) (ok, over bool) {
 	q, r := &c.out, c.hub.registry
 	q.mu.Lock()
-	if q.closed || q.socket == nil || q.parting {
+	if q.closed || q.replay != nil && (q.socket == nil || q.parting) {
 		q.mu.Unlock()
 		return false, false
 	}
@@ -154,7 +148,11 @@ func (c *Conn) queueUp(frames ...*Frame) (ok, over bool) {
 			return false, true
 		}
 	}
-	c.written(q)
+	if q.scheduled { // as in written, and without a call
+		q.mu.Unlock()
+	} else {
+		c.written(q)
+	}
 	return true, false
 }
 

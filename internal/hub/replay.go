@@ -160,13 +160,14 @@ func (c *Conn) publish(shared *Frame) bool {
 
 // written unlocks a queue that has something new in it and sees to it that it is written.
 func (c *Conn) written(q *queue) {
-	idle := !q.scheduled
+	if q.scheduled {
+		q.mu.Unlock()
+		return
+	}
 	q.scheduled = true
 	blocking := q.raw == nil
 	q.mu.Unlock()
-	if idle {
-		c.schedule(blocking)
-	}
+	c.schedule(blocking)
 }
 
 // Reliable tells whether the connection numbers its messages and survives the loss of its socket.
@@ -296,9 +297,9 @@ func (c *Conn) Resume(socket net.Conn, first ...*Frame) error {
 	q.release()
 	q.replay.dropExpired(now)
 	q.socket, q.raw = socket, raw
-	for _, f := range first {
-		q.replay.after = append(q.replay.after, 0) // before all messages
-		q.put(f)
+	for i, f := range first {
+		q.push(f)
+		q.replay.after[i] = 0 // before all messages
 	}
 	c.written(q)
 	if counted {
