@@ -30,6 +30,8 @@ type Options struct {
 	References References
 	// Trace holds the records that R/trace shows; nil shows none.
 	Trace *trace.Recorder
+	// Events repeats events and makes some up; nil can do neither.
+	Events Events
 
 	// SubscriptionID is the subscription in which resources are created, a GUID. Resources that were created under
 	// another id before stay reachable under it.
@@ -56,6 +58,18 @@ type Options struct {
 	KeepAlive time.Duration
 	// Log receives what callers are not told, such as the cause of a 500. Default: discarded.
 	Log *slog.Logger
+}
+
+// Events sends events that no client sent, as R/trace/{id}/replay and R/hubs/{hub}/trigger ask for. settings.Faults
+// are what the caller did wrong; whatever the handler does is in the result.
+type Events interface {
+	// Replay sends the record's event again: to the rule that takes it now, or to a URL; there, with a token for the
+	// audience or, if that is empty, without one.
+	Replay(ctx context.Context, in *settings.Instance, rec *trace.Record, to, audience string) (*trace.Comparison, error)
+	// Trigger delivers an event of the hub.
+	Trigger(ctx context.Context, in *settings.Instance, hub string, ev *trace.Synthetic) (*trace.Triggered, error)
+	// Header is what the record's event carries, but for what proves who sends it.
+	Header(in *settings.Instance, rec *trace.Record) http.Header
 }
 
 // Limits of the surface.

@@ -10,6 +10,7 @@ import (
 
 	"tabard/internal/directory"
 	"tabard/internal/settings"
+	"tabard/internal/trace"
 )
 
 // An armError is a refusal in ARM's envelope (spec: Azure/azure-resource-manager-rpc, common-api-details.md). Every
@@ -125,6 +126,14 @@ func (e *armError) hint(text string) *armError {
 
 func badFilter(supported string) *armError {
 	return refuse(http.StatusBadRequest, "UnsupportedQuery", "The $filter is not supported. Supported are %s, joined by 'and'.", supported)
+}
+
+func recordNotFound(id string) *armError {
+	return refuse(http.StatusNotFound, "RecordNotFound", "The trace has no record with the id '%s'; it may have made room for newer ones.", id)
+}
+
+func contentNotKept(id uint64) *armError {
+	return refuse(http.StatusConflict, "ContentNotKept", "What was sent for record %d is not kept: it is no delivery, had more than %d bytes, or has made room for newer ones.", id, trace.MaxContent)
 }
 
 func tooManyFollowers() *armError {

@@ -33,7 +33,13 @@ func (s *server) table() []route {
 		{"GET", r + "/hubs/{hub}", wps, s.getHub},
 		{"PUT", r + "/hubs/{hub}", wps, s.putHub},
 		{"DELETE", r + "/hubs/{hub}", wps, s.deleteHub},
-		{"GET", r + "/trace", wps, s.getTrace}, // Tabard's own
+		{"GET", r + "/trace", wps, s.getTrace}, // from here on Tabard's own
+		{"GET", r + "/trace/{record}", wps, s.getRecord},
+		{"POST", r + "/trace/{record}/listContent", wps, s.listContent},
+		{"POST", r + "/trace/{record}/replay", wps, s.replay},
+		{"POST", r + "/hubs/{hub}/trigger", wps, s.trigger},
+		{"POST", r + "/listen", wps, s.listen},
+		{"GET", r + "/traceReasons", wps, s.traceReasons},
 
 		{"GET", "/providers/Microsoft.ManagedIdentity/operations", msi, s.listIdentityOperations},
 		{"GET", r + "/providers/Microsoft.ManagedIdentity/identities/default", msi, s.getSystemIdentity},

@@ -17,22 +17,20 @@ import (
 // streamTimeout bounds one write to the reader of a live trace; one that takes nothing for so long is cut off.
 const streamTimeout = 30 * time.Second
 
-// getTrace serves R/trace, Tabard's window on what happened and why. It answers the kept records as a list, or, to a
-// client that accepts text/event-stream, those and then each new one as it happens: an event "record" whose id lets a
-// client that reconnects go on where it was, an event "lost" when it was too slow, and comments while nothing happens.
-// Query: hub, connectionId, userId, event, kind and code must be equal; after=ID drops older records; last=N keeps the
-// newest N (0: only what happens from now on).
+// getTrace serves R/trace, Tabard's window on what happened and why: the routes and their query are described in package
+// trace. It answers the kept records as a list, or, to a client that accepts text/event-stream, those and then each new
+// one as it happens, with comments while nothing happens.
 func (s *server) getTrace(c *call) (reply, error) {
 	in, err := s.findParent(c, instanceType+"/trace")
 	if err != nil {
 		return reply{}, err
 	}
-	filter, none, err := traceFilter(c, in)
+	filter, none, err := s.traceFilter(c, in)
 	if err != nil {
 		return reply{}, err
 	}
 	if acceptsStream(c.r) {
-		return s.streamTrace(c, in, filter, none)
+		return s.streamTrace(c, in, filter, none, func(rec *trace.Record) any { return rec })
 	}
 	if none {
 		return values([]trace.Record{}), nil
@@ -40,17 +38,99 @@ func (s *server) getTrace(c *call) (reply, error) {
 	return values(s.Trace.Records(filter)), nil
 }
 
-func traceFilter(c *call, in *settings.Instance) (f trace.Filter, none bool, err error) {
+// listen serves R/listen: the deliveries as they happen, with what is sent.
+func (s *server) listen(c *call) (reply, error) {
+	in, err := s.findParent(c, instanceType+"/listen")
+	if err != nil {
+		return reply{}, err
+	}
+	filter, none, err := s.traceFilter(c, in)
+	if err != nil {
+		return reply{}, err
+	}
+	filter.Kind = trace.Delivery
+	if c.query("last") == "" && filter.After == 0 {
+		none = true // only what happens from now on
+	}
+	return s.streamTrace(c, in, filter, none, func(rec *trace.Record) any {
+		return map[string]any{"record": rec, "content": s.shown(in, rec)}
+	})
+}
+
+// oneRecord finds the record that the path names.
+func (s *server) oneRecord(c *call, kind string) (*settings.Instance, trace.Record, error) {
+	in, err := s.findParent(c, instanceType+kind)
+	if err != nil {
+		return nil, trace.Record{}, err
+	}
+	id, err := strconv.ParseUint(c.params["record"], 10, 64)
+	if err == nil {
+		if rec, ok := s.Trace.Find(in.Name, id); ok {
+			return in, rec, nil
+		}
+	}
+	return nil, trace.Record{}, recordNotFound(c.params["record"])
+}
+
+func (s *server) getRecord(c *call) (reply, error) {
+	_, rec, err := s.oneRecord(c, "/trace")
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{http.StatusOK, rec}, nil
+}
+
+// listContent is a POST, as whatever shows more than a reader may see is: bodies are the clients' own.
+func (s *server) listContent(c *call) (reply, error) {
+	in, rec, err := s.oneRecord(c, "/trace/listContent")
+	if err != nil {
+		return reply{}, err
+	}
+	content := s.shown(in, &rec)
+	if content == nil {
+		return reply{}, contentNotKept(rec.ID)
+	}
+	return reply{http.StatusOK, content}, nil
+}
+
+// shown is what was sent, with its headers; nil if it is not kept.
+func (s *server) shown(in *settings.Instance, rec *trace.Record) *trace.Content {
+	content := rec.Content()
+	if content == nil || s.Events == nil {
+		return content
+	}
+	with := *content
+	with.Header = s.Events.Header(in, rec)
+	return &with
+}
+
+// traceReasons serves the catalogue of reason codes, so that a reader of records needs no copy of it.
+func (s *server) traceReasons(c *call) (reply, error) {
+	if _, err := s.findParent(c, instanceType+"/traceReasons"); err != nil {
+		return reply{}, err
+	}
+	type entry struct {
+		Code     reason.Code `json:"code"`
+		Sentence string      `json:"sentence"`
+		Fix      string      `json:"fix"`
+	}
+	var list []entry
+	for _, r := range reason.All() {
+		list = append(list, entry{r.Code, r.Sentence, r.Fix})
+	}
+	return values(list), nil
+}
+
+func (s *server) traceFilter(c *call, in *settings.Instance) (f trace.Filter, none bool, err error) {
 	var d reader
 	f = trace.Filter{
 		Instance: in.Name, Hub: c.query("hub"), Connection: c.query("connectionId"), User: c.query("userId"), Event: c.query("event"),
 		Kind: trace.Kind(c.query("kind")), Code: reason.Code(c.query("code")),
+		Category: trace.Category(c.query("category")), Level: trace.Level(c.query("level")),
 	}
-	switch f.Kind {
-	case "", trace.Delivery, trace.Validation, trace.Connection, trace.Request, trace.Identity:
-	default:
-		d.fault("kind", "%q is none of delivery, validation, connection, request, identity", string(f.Kind))
-	}
+	oneOf(&d, "kind", &f.Kind, trace.Kinds())
+	oneOf(&d, "category", &f.Category, trace.Categories())
+	oneOf(&d, "level", &f.Level, trace.Levels())
 	if _, known := reason.Lookup(f.Code); !known && f.Code != "" {
 		d.fault("code", "%q is not a reason code", string(f.Code))
 	}
@@ -63,6 +143,13 @@ func traceFilter(c *call, in *settings.Instance) (f trace.Filter, none bool, err
 			d.fault("after", "%q is not the id of a record", after)
 		}
 	}
+	if since := c.query("since"); since != "" {
+		if ago, err := time.ParseDuration(since); err == nil && ago >= 0 {
+			f.Since = time.Now().Add(-ago)
+		} else if f.Since, err = time.Parse(time.RFC3339, since); err != nil {
+			d.fault("since", "%q is neither a time like 2026-01-02T15:04:05Z nor a duration like 10m", since)
+		}
+	}
 	if last := c.query("last"); last != "" {
 		if f.Last, err = strconv.Atoi(last); err != nil || f.Last < 0 {
 			d.fault("last", "%q is not a number of records", last)
@@ -70,6 +157,20 @@ func traceFilter(c *call, in *settings.Instance) (f trace.Filter, none bool, err
 		none = f.Last == 0
 	}
 	return f, none, d.err()
+}
+
+// oneOf checks that value, unless it is empty, is one of the list, ignoring case, and gives it that spelling.
+func oneOf[T ~string](d *reader, name string, value *T, list []T) {
+	if *value == "" {
+		return
+	}
+	for _, v := range list {
+		if strings.EqualFold(string(v), string(*value)) {
+			*value = v
+			return
+		}
+	}
+	d.fault(name, "%q is none of %v", string(*value), list)
 }
 
 func acceptsStream(r *http.Request) bool {
@@ -84,7 +185,7 @@ func acceptsStream(r *http.Request) bool {
 }
 
 // streamTrace ends when the client goes, when the service stops, or when the instance is gone.
-func (s *server) streamTrace(c *call, in *settings.Instance, filter trace.Filter, none bool) (reply, error) {
+func (s *server) streamTrace(c *call, in *settings.Instance, filter trace.Filter, none bool, show func(*trace.Record) any) (reply, error) {
 	if s.followers.Add(1) > maxFollowers {
 		s.followers.Add(-1)
 		return reply{}, tooManyFollowers()
@@ -114,7 +215,7 @@ func (s *server) streamTrace(c *call, in *settings.Instance, filter trace.Filter
 	defer func() { _ = out.rc.SetWriteDeadline(time.Time{}) }() // the connection may serve other requests
 	out.send(": tabard trace\n\n")
 	for i := range kept {
-		out.record(&kept[i])
+		out.record(kept[i].ID, show(&kept[i]))
 	}
 	tick := time.NewTicker(s.KeepAlive)
 	defer tick.Stop()
@@ -122,7 +223,7 @@ func (s *server) streamTrace(c *call, in *settings.Instance, filter trace.Filter
 	for out.flush() {
 		select {
 		case rec := <-events:
-			out.record(&rec)
+			out.record(rec.ID, show(&rec))
 		case <-tick.C:
 			if now, ok := s.lookup(c); !ok || !now.Created.Equal(in.Created) {
 				out.send(": the instance is gone\n\n")
@@ -160,13 +261,13 @@ func (o *stream) send(text string) {
 	_, o.err = o.w.Write([]byte(text))
 }
 
-func (o *stream) record(rec *trace.Record) {
-	body, err := json.Marshal(rec)
+func (o *stream) record(id uint64, what any) {
+	body, err := json.Marshal(what)
 	if err != nil {
 		o.err = err
 		return
 	}
-	o.send(fmt.Sprintf("id: %d\nevent: record\ndata: %s\n\n", rec.ID, body))
+	o.send(fmt.Sprintf("id: %d\nevent: record\ndata: %s\n\n", id, body))
 }
 
 func (o *stream) flush() bool {

@@ -1,15 +1,41 @@
 // Package trace remembers what happened and why.
 //
-// When a handler answers 401, or is never called, the first question is why. Every delivery, refused handshake and
-// refused request leaves one [Record] with its stages, the claims of the token that was sent and one reason code
-// with a sentence and a fix. The newest records of each instance stay in a bounded ring in memory and can be
-// followed live. Nothing secret enters: no token, signature, key or resolved URL.
+// When a handler answers 401, or is never called, the first question is why. Every client that comes, goes or is
+// refused, every publication, every REST request and every event on its way to a handler leaves one [Record], with the
+// columns of Azure's live trace and resource logs. A delivery's record has its stages with their durations, the claims
+// of the token that was sent, the beginning of the answer and one reason code with a sentence and a fix. It costs
+// nothing to switch on because it is never off. Nothing secret enters: no token, signature, key or resolved URL.
 //
-// What it leaves to others: metrics, logs, and deciding what the reason is.
+// The newest records of each instance are kept in memory within bounds, those that report a fault apart from the
+// routine so that no flood of messages washes them away. What was sent to a handler is kept beside its record, within
+// bounds of its own, as a [Content], so that an event can be looked at and sent again.
+//
+// # Routes
+//
+// They are below an instance R in the control plane (package arm), at the instance's api-versions:
+//
+//	GET  R/trace                       {"value":[Record…]}, oldest first
+//	GET  R/trace  Accept: text/event-stream
+//	                                   the same records and then each new one as it happens: "id: 7", "event: record",
+//	                                   "data: Record"; "event: lost" with {"lost":n} to a reader that is too slow. A
+//	                                   Last-Event-ID goes on where the reader was
+//	GET  R/trace/{id}                  one Record
+//	POST R/trace/{id}/listContent      what was sent: [Content], for those who may do more than read
+//	POST R/trace/{id}/replay           {"to":URL?,"audience":A?} → [Comparison]: the event again, with a fresh token
+//	POST R/hubs/{hub}/trigger          [Synthetic] → [Triggered]: an event that nobody sent
+//	POST R/listen  Accept: text/event-stream
+//	                                   like the live trace, deliveries only, "data: {"record":Record,"content":Content?}"
+//	GET  R/traceReasons                {"value":[{"code","sentence","fix"}…]}: the catalogue
+//
+// Query of the lists and streams: hub, event (ignoring case), connectionId, userId, kind, code, category, level (that
+// one and worse), since (RFC 3339 or a duration such as 10m), after=ID, last=N (0: only what happens from now on).
+//
+// What the package leaves to others: metrics, logs, and deciding what the reason is.
 package trace
 
 import (
-	"encoding/json"
+	"cmp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,73 +43,18 @@ import (
 	"tabard/guard/reason"
 )
 
-// Kind says what a record is about.
-type Kind string
-
-// The kinds of records.
-const (
-	Delivery   Kind = "delivery"   // an event on its way to a handler
-	Validation Kind = "validation" // the abuse-protection handshake with a handler
-	Connection Kind = "connection" // a client's handshake, refused or accepted, and its end
-	Request    Kind = "request"    // a REST request that was refused
-	Identity   Kind = "identity"   // a token that could not be obtained, or a warning about one
-)
-
-// A Record is one thing that happened.
-type Record struct {
-	ID         uint64        `json:"id"` // increasing within the process
-	Time       time.Time     `json:"time"`
-	Duration   time.Duration `json:"durationNs"`
-	Kind       Kind          `json:"kind"`
-	Instance   string        `json:"instance"`
-	Hub        string        `json:"hub,omitempty"`
-	Connection string        `json:"connectionId,omitempty"`
-	User       string        `json:"userId,omitempty"`
-	Event      string        `json:"event,omitempty"`
-	EventID    string        `json:"eventId,omitempty"` // ce-id
-
-	// Template is the handler's URL template as configured, never the resolved URL.
-	Template string `json:"urlTemplate,omitempty"`
-	// Audience is the resource whose token was wanted.
-	Audience string `json:"audience,omitempty"`
-	// Claims is the decoded payload of the token that was sent or presented; never its signature.
-	Claims json.RawMessage `json:"claims,omitempty"`
-
-	Stages []Stage `json:"stages,omitempty"`
-	// Status is the HTTP status that the peer answered or that we answered, 0 if there was none.
-	Status int `json:"status,omitempty"`
-	// Answer is the beginning of the peer's body, at most MaxAnswer bytes.
-	Answer string `json:"answer,omitempty"`
-	// Attempts counts the requests that were made.
-	Attempts int `json:"attempts,omitempty"`
-
-	Code   reason.Code `json:"code"`
-	Detail string      `json:"detail,omitempty"` // what exactly, with the values compared
-}
-
-// MaxAnswer bounds Record.Answer in bytes.
-const MaxAnswer = 2 << 10
-
-// A Stage is one step of a delivery.
-type Stage struct {
-	Name     string        `json:"name"`             // match, secret, validation, token, call, answer
-	Outcome  string        `json:"outcome"`          // ok, failed or skipped
-	Duration time.Duration `json:"durationNs"`       // of this step alone
-	Detail   string        `json:"detail,omitempty"` // for people
-}
-
-// The outcomes of a stage.
-const (
-	OK      = "ok"
-	Failed  = "failed"
-	Skipped = "skipped"
-)
-
-// Options of [New].
+// Options of [New]. The zero value has the defaults.
 type Options struct {
-	// Records is how many records of each instance are kept; 0 means 1024.
+	// Records is how many records of one kind are kept for each instance, those that report a fault and the others
+	// counted apart. 0 means 1024.
 	Records int
-	// Instances bounds how many instances have a ring; further ones share the oldest's fate and evict it. 0 means 1024.
+	// Bytes bounds what the records of all instances may use together, about. At the bound each new record takes the
+	// place of older ones of its own kind and instance. 0 means 64 MiB.
+	Bytes int
+	// ContentBytes bounds what the kept contents may use together; the oldest give way. 0 means 32 MiB, less than 0
+	// keeps none.
+	ContentBytes int
+	// Instances bounds how many instances have records; a further one takes the place of the oldest. 0 means 1024.
 	Instances int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -91,36 +62,56 @@ type Options struct {
 
 // A Recorder keeps records. A nil *Recorder is valid and keeps nothing.
 type Recorder struct {
-	opt  Options
-	next atomic.Uint64
+	opt   Options
+	next  atomic.Uint64
+	bytes atomic.Int64 // of all records
 
-	mu    sync.Mutex // guards all below
-	rings map[string]*ring
-	order []string // instances by age of their ring
+	mu    sync.RWMutex // guards the following; taken before book.mu
+	books map[string]*book
+	order []string // instances by age of their book
+
+	contents contents
+}
+
+// A book is what is kept of one instance.
+type book struct {
+	mu    sync.Mutex // guards all
+	rings map[page]*ring
 	subs  map[*Subscription]struct{}
+}
+
+// A page is a kind of records, in good or in bad.
+type page struct {
+	kind  Kind
+	fault bool
 }
 
 // New makes a Recorder.
 func New(opt Options) *Recorder {
-	if opt.Records == 0 {
-		opt.Records = 1024
+	def := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
 	}
-	if opt.Instances == 0 {
-		opt.Instances = 1024
-	}
+	def(&opt.Records, 1024)
+	def(&opt.Bytes, 64<<20)
+	def(&opt.ContentBytes, 32<<20)
+	def(&opt.Instances, 1024)
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	return &Recorder{opt: opt, rings: make(map[string]*ring), subs: make(map[*Subscription]struct{})}
+	return &Recorder{opt: opt, books: make(map[string]*book), contents: contents{limit: opt.ContentBytes}}
 }
 
 // Record keeps rec, giving it an id and, if it has none, the current time, and hands it to whoever follows.
 // The caller must not change rec's slices afterwards. It never blocks on a follower.
-func (r *Recorder) Record(rec Record) {
+func (r *Recorder) Record(rec Record) { r.Keep(rec, nil) }
+
+// Keep is Record for an event with what was sent, which may be nil. It returns the record as it is kept.
+func (r *Recorder) Keep(rec Record, c *Content) Record {
 	if r == nil {
-		return
+		return rec
 	}
-	rec.ID = r.next.Add(1)
 	if rec.Time.IsZero() {
 		rec.Time = r.opt.Now()
 	}
@@ -128,26 +119,44 @@ func (r *Recorder) Record(rec Record) {
 	if len(rec.Answer) > MaxAnswer {
 		rec.Answer = rec.Answer[:MaxAnswer]
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.ring(rec.Instance).add(rec)
-	for s := range r.subs {
-		s.offer(rec)
+	if c != nil {
+		rec.slot = r.contents.keep(rec.Instance, c)
 	}
+	r.mu.RLock() // so that the book is not dropped meanwhile
+	b := r.books[rec.Instance]
+	if b == nil {
+		r.mu.RUnlock()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		b = r.book(rec.Instance)
+	} else {
+		defer r.mu.RUnlock()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rec.ID = r.next.Add(1) // under the lock: a follower sees them in order
+	b.ring(&rec, r.opt.Records).add(&rec, r)
+	for s := range b.subs {
+		s.offer(&rec)
+	}
+	return rec
 }
 
-func (r *Recorder) ring(instance string) *ring {
-	if g, ok := r.rings[instance]; ok {
-		return g
+// book returns an instance's book, made if it is missing. Called with mu held for writing.
+func (r *Recorder) book(instance string) *book {
+	if b := r.books[instance]; b != nil {
+		return b
 	}
-	if len(r.order) >= r.opt.Instances {
-		delete(r.rings, r.order[0])
-		r.order = r.order[1:]
+	for _, name := range slices.Clone(r.order) { // those that are followed stay
+		if len(r.order) < r.opt.Instances {
+			break
+		}
+		r.drop(name)
 	}
-	g := &ring{limit: r.opt.Records}
-	r.rings[instance] = g
+	b := &book{rings: make(map[page]*ring), subs: make(map[*Subscription]struct{})}
+	r.books[instance] = b
 	r.order = append(r.order, instance)
-	return g
+	return b
 }
 
 // Forget drops the records of a deleted instance.
@@ -157,15 +166,27 @@ func (r *Recorder) Forget(instance string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.rings[instance]; !ok {
+	r.drop(instance)
+}
+
+// drop empties the instance's book, which those who follow it keep. Called with mu held for writing.
+func (r *Recorder) drop(instance string) {
+	b := r.books[instance]
+	if b == nil {
 		return
 	}
-	delete(r.rings, instance)
-	for i, name := range r.order {
-		if name == instance {
-			r.order = append(r.order[:i:i], r.order[i+1:]...)
-			break
+	b.mu.Lock()
+	for _, g := range b.rings {
+		for g.len() > 0 {
+			g.shift(r)
 		}
+	}
+	following := len(b.subs) > 0
+	b.mu.Unlock()
+	r.contents.forget(instance)
+	if !following {
+		delete(r.books, instance)
+		r.order = slices.DeleteFunc(r.order, func(name string) bool { return name == instance })
 	}
 }
 
@@ -174,40 +195,96 @@ func (r *Recorder) Records(f Filter) []Record {
 	if r == nil {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var out []Record
-	if g, ok := r.rings[f.Instance]; ok {
-		g.each(func(rec *Record) {
-			if f.match(rec) {
-				out = append(out, *rec)
-			}
-		})
+	r.mu.RLock()
+	b := r.books[f.Instance]
+	r.mu.RUnlock()
+	if b == nil {
+		return nil
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.records(&f)
+}
+
+// Find returns the kept record with an id.
+func (r *Recorder) Find(instance string, id uint64) (Record, bool) {
+	found := r.Records(Filter{Instance: instance, ids: []uint64{id}})
+	if len(found) == 0 {
+		return Record{}, false
+	}
+	return found[0], true
+}
+
+func (b *book) records(f *Filter) []Record {
+	var out []Record
+	for p, g := range b.rings {
+		if f.Kind == "" || f.Kind == p.kind {
+			out = g.appendMatching(out, f)
+		}
+	}
+	slices.SortFunc(out, func(a, b Record) int { return cmp.Compare(a.ID, b.ID) })
 	if f.Last > 0 && len(out) > f.Last {
 		out = out[len(out)-f.Last:]
 	}
 	return out
 }
 
+func (b *book) ring(rec *Record, limit int) *ring {
+	p := page{rec.Kind, rec.Code != reason.Delivered && rec.Code != ""}
+	g := b.rings[p]
+	if g == nil {
+		g = &ring{limit: limit}
+		b.rings[p] = g
+	}
+	return g
+}
+
 // ring is a circular buffer that grows up to its limit.
 type ring struct {
 	limit int
 	start int
+	count int
 	recs  []Record
 }
 
-func (g *ring) add(rec Record) {
-	if len(g.recs) < g.limit {
-		g.recs = append(g.recs, rec)
-		return
+func (g *ring) len() int { return g.count }
+
+func (g *ring) add(rec *Record, r *Recorder) {
+	size := int64(rec.size())
+	for g.count > 0 && (g.count >= g.limit || r.bytes.Load()+size > int64(r.opt.Bytes)) {
+		g.shift(r)
 	}
-	g.recs[g.start] = rec
-	g.start = (g.start + 1) % g.limit
+	r.bytes.Add(size)
+	if g.count == len(g.recs) {
+		g.grow()
+	}
+	g.recs[(g.start+g.count)%len(g.recs)] = *rec
+	g.count++
 }
 
-func (g *ring) each(fn func(*Record)) {
-	for i := range g.recs {
-		fn(&g.recs[(g.start+i)%len(g.recs)])
+// grow doubles the buffer, its oldest record first.
+func (g *ring) grow() {
+	recs := make([]Record, min(max(8, 2*len(g.recs)), g.limit))
+	for i := range g.count {
+		recs[i] = g.recs[(g.start+i)%len(g.recs)]
 	}
+	g.recs, g.start = recs, 0
+}
+
+// shift forgets the oldest record.
+func (g *ring) shift(r *Recorder) {
+	old := &g.recs[g.start]
+	r.bytes.Add(-int64(old.size()))
+	*old = Record{}
+	g.start = (g.start + 1) % len(g.recs)
+	g.count--
+}
+
+func (g *ring) appendMatching(out []Record, f *Filter) []Record {
+	for i := range g.count {
+		if rec := &g.recs[(g.start+i)%len(g.recs)]; f.match(rec) {
+			out = append(out, *rec)
+		}
+	}
+	return out
 }

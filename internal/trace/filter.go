@@ -1,8 +1,10 @@
 package trace
 
 import (
+	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"tabard/guard/reason"
 )
@@ -16,24 +18,32 @@ type Filter struct {
 	Event      string // ignoring case
 	Kind       Kind
 	Code       reason.Code
-	After      uint64 // only records with a greater id
-	Last       int    // only the newest so many; 0 means all
+	Category   Category
+	Level      Level     // this one and worse
+	Since      time.Time // not before
+	After      uint64    // only records with a greater id
+	Last       int       // only the newest so many; 0 means all
+
+	ids []uint64 // only these
 }
 
 func (f *Filter) match(r *Record) bool {
-	return r.Instance == f.Instance &&
+	return r.ID > f.After &&
+		(f.ids == nil || slices.Contains(f.ids, r.ID)) &&
 		(f.Hub == "" || strings.EqualFold(f.Hub, r.Hub)) &&
 		(f.Connection == "" || f.Connection == r.Connection) &&
 		(f.User == "" || f.User == r.User) &&
 		(f.Event == "" || strings.EqualFold(f.Event, r.Event)) &&
 		(f.Kind == "" || f.Kind == r.Kind) &&
 		(f.Code == "" || f.Code == r.Code) &&
-		r.ID > f.After
+		(f.Category == "" || f.Category == r.Category()) &&
+		(f.Level == "" || slices.Index(Levels(), r.Level()) >= slices.Index(Levels(), f.Level)) &&
+		!r.Time.Before(f.Since)
 }
 
 // A Subscription receives records as they happen.
 type Subscription struct {
-	r      *Recorder
+	book   *book
 	filter Filter
 	c      chan Record
 	lost   atomic.Uint64
@@ -45,22 +55,14 @@ const followBuffer = 256
 // Follow begins a subscription. What is kept already and f lets through comes first, without a gap or a repeat
 // before what happens next. A follower that is more than a few hundred records behind loses some; Lost counts them.
 func (r *Recorder) Follow(f Filter) ([]Record, *Subscription) {
-	s := &Subscription{r: r, filter: f, c: make(chan Record, followBuffer)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var kept []Record
-	if g, ok := r.rings[f.Instance]; ok {
-		g.each(func(rec *Record) {
-			if f.match(rec) {
-				kept = append(kept, *rec)
-			}
-		})
-	}
-	if f.Last > 0 && len(kept) > f.Last {
-		kept = kept[len(kept)-f.Last:]
-	}
-	r.subs[s] = struct{}{}
-	return kept, s
+	b := r.book(f.Instance)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := &Subscription{book: b, filter: f, c: make(chan Record, followBuffer)}
+	b.subs[s] = struct{}{}
+	return b.records(&f), s
 }
 
 // C delivers the records. It is never closed.
@@ -71,17 +73,17 @@ func (s *Subscription) Lost() uint64 { return s.lost.Load() }
 
 // Close ends the subscription.
 func (s *Subscription) Close() {
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	delete(s.r.subs, s)
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	delete(s.book.subs, s)
 }
 
-func (s *Subscription) offer(rec Record) {
-	if !s.filter.match(&rec) {
+func (s *Subscription) offer(rec *Record) {
+	if !s.filter.match(rec) {
 		return
 	}
 	select {
-	case s.c <- rec:
+	case s.c <- *rec:
 	default:
 		s.lost.Add(1)
 	}
