@@ -65,6 +65,7 @@ const (
 	RoleUnassigned      Code = "role_unassigned"
 	ConnectionLimit     Code = "connection_limit"
 	OriginDenied        Code = "origin_denied"
+	NetworkDenied       Code = "network_denied"
 )
 
 // Events on their way to a handler.
@@ -217,6 +218,8 @@ var catalogue = []Reason{
 		"close connections or raise the limit"},
 	{OriginDenied, "the browser page's origin is not allowed to connect",
 		"add the origin to the allowed origins of the instance"},
+	{NetworkDenied, "the network rules of the instance do not admit this type of request from this address",
+		"see the instance's publicNetworkAccess and networkACLs; behind a reverse proxy name it by --trusted-proxy, or its address counts"},
 
 	// Events on their way to a handler.
 	{ClientGone, "the client left, or its request was given up, before the handler answered",

@@ -24,21 +24,21 @@ var (
 		"provisioningState", "externalIP", "hostName", "publicPort", "serverPort", "version", "hostNamePrefix",
 		"privateEndpointConnections", "sharedPrivateLinkResources",
 	}
+	// activeProperties have fields of their own in the settings.
+	activeProperties = []string{"disableLocalAuth", "disableAadAuth", "publicNetworkAccess", "networkACLs", "tabard"}
 	// inertProperties are stored and returned without effect. Those with a default are always returned, because
 	// clients read them unasked (spec control-plane.md 3.2); a value that differs from it earns a warning.
 	inertProperties = []inertProperty{
 		{name: "tls", initial: `{"clientCertEnabled":false}`},
-		{name: "publicNetworkAccess", initial: `"Enabled"`, values: []string{"Enabled", "Disabled"}},
 		{name: "regionEndpointEnabled", initial: `"Enabled"`, values: []string{"Enabled", "Disabled"}},
 		{name: "resourceStopped", initial: `"false"`, values: []string{"false", "true"}},
-		{name: "networkACLs"},
 		{name: "liveTraceConfiguration"},
 		{name: "resourceLogConfiguration"},
 		{name: "socketIO"},
 		{name: "applicationFirewall"},
 	}
 	propertyNames = func() []string {
-		names := append([]string{"disableLocalAuth", "disableAadAuth", "tabard"}, readOnlyProperties...)
+		names := append(slices.Clone(activeProperties), readOnlyProperties...)
 		for _, p := range inertProperties {
 			names = append(names, p.name)
 		}
@@ -59,6 +59,8 @@ type instanceBody struct {
 	sku            settings.SKU
 	identity       *identityChoice // nil: stays as it is
 	local, aad     bool            // disabled
+	closed         bool            // to the public network
+	acls           *settings.NetworkACLs
 	extensions     *settings.Extensions
 	inert          map[string]json.RawMessage
 }
@@ -98,7 +100,9 @@ func (d *reader) instanceBody(raw json.RawMessage) (*instanceBody, error) {
 			IdentitySource:         d.identitySource(at+".identitySource", o["identitySource"]),
 		}
 	}
-	for _, name := range append([]string{"disableLocalAuth", "disableAadAuth", "tabard"}, readOnlyProperties...) {
+	b.closed = d.publicNetworkAccess("properties.publicNetworkAccess", p["publicNetworkAccess"])
+	b.acls = d.networkACLs("properties.networkACLs", p["networkACLs"])
+	for _, name := range slices.Concat(activeProperties, readOnlyProperties) {
 		delete(p, name)
 	}
 	for _, known := range inertProperties {
@@ -156,6 +160,7 @@ func (b *instanceBody) apply(d *reader, in *settings.Instance) {
 	}
 	in.Tags, in.SKU, in.Inert = b.tags, b.sku, b.inert
 	in.DisableLocalAuth, in.DisableAADAuth = b.local, b.aad
+	in.PublicNetworkDisabled, in.NetworkACLs = b.closed, b.acls
 	if b.extensions != nil { // unknown to Azure's clients, so a PUT without it keeps it
 		source := in.Extensions.IdentitySource
 		in.Extensions = *b.extensions
@@ -233,6 +238,7 @@ func writable(in *settings.Instance) map[string]any {
 		extensions["identitySource"] = source.Redacted()
 	}
 	p := map[string]any{"disableLocalAuth": in.DisableLocalAuth, "disableAadAuth": in.DisableAADAuth, "tabard": extensions}
+	writableNetwork(in, p)
 	for _, k := range inertProperties {
 		if k.initial != "" {
 			p[k.name] = json.RawMessage(k.initial)

@@ -55,13 +55,13 @@ func TestAnInstanceIsCreatedReplacedPatchedAndDeleted(t *testing.T) {
 
 func TestPropertiesWithoutEffectAreKeptReturnedAndWarnedOf(t *testing.T) {
 	p := start(t)
-	a := p.do("PATCH", theDefault+version, `{"properties":{"publicNetworkAccess":"disabled","resourceStopped":"True","fromTheFuture":{"x":[1]},"liveTraceConfiguration":{"enabled":"false"}}}`).want(200).
-		is("properties.publicNetworkAccess", "Disabled").is("properties.resourceStopped", "true").is("properties.fromTheFuture", map[string]any{"x": []int{1}}).
+	a := p.do("PATCH", theDefault+version, `{"properties":{"regionEndpointEnabled":"disabled","resourceStopped":"True","fromTheFuture":{"x":[1]},"liveTraceConfiguration":{"enabled":"false"}}}`).want(200).
+		is("properties.regionEndpointEnabled", "Disabled").is("properties.resourceStopped", "true").is("properties.fromTheFuture", map[string]any{"x": []int{1}}).
 		is("properties.liveTraceConfiguration", map[string]any{"enabled": "false"})
-	if got := a.warnings(); len(got) != 4 || !strings.Contains(got[2], "publicNetworkAccess") {
+	if got := a.warnings(); len(got) != 4 || !strings.Contains(got[2], "regionEndpointEnabled") {
 		t.Errorf("warnings %q, want one for each of the four", got)
 	}
-	if got := p.do("PATCH", theDefault+version, `{"properties":{"publicNetworkAccess":"Enabled","resourceStopped":null,"fromTheFuture":null,"liveTraceConfiguration":null}}`).want(200).warnings(); len(got) != 0 {
+	if got := p.do("PATCH", theDefault+version, `{"properties":{"regionEndpointEnabled":"Enabled","resourceStopped":null,"fromTheFuture":null,"liveTraceConfiguration":null}}`).want(200).warnings(); len(got) != 0 {
 		t.Errorf("warnings %q, want none for defaults", got)
 	}
 }
@@ -153,7 +153,7 @@ func TestABadInstanceIsRefusedWithEveryFaultAndChangesNothing(t *testing.T) {
 		{"no location", "PUT", webPubSubs + "/abc", `{}`, []string{"location"}},
 		{"everything of the wrong type", "PUT", webPubSubs + "/abc",
 			`{"location":1,"tags":["x"],"kind":{},"sku":"S1","identity":5,"properties":{"disableLocalAuth":"yes","tls":7,"networkACLs":"open","publicNetworkAccess":"maybe"}}`,
-			[]string{"location", "kind", "tags", "sku", "properties.disableLocalAuth", "properties.tls", "properties.publicNetworkAccess", "properties.networkACLs", "identity"}},
+			[]string{"location", "kind", "tags", "sku", "properties.disableLocalAuth", "properties.publicNetworkAccess", "properties.networkACLs", "properties.tls", "identity"}},
 		{"an unknown SKU", "PUT", webPubSubs + "/abc", `{"location":"l","sku":{"name":"Gold"}}`, []string{"sku.name"}},
 		{"a capacity between the steps", "PUT", webPubSubs + "/abc", `{"location":"l","sku":{"name":"Standard_S1","capacity":11}}`, []string{"sku.capacity"}},
 		{"a name that cannot be and no location", "PUT", webPubSubs + "/-x", `{"kind":"WebPubSub"}`, []string{"name", "location"}},

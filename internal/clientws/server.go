@@ -151,6 +151,10 @@ func (s *Server) serve(d *door, r *http.Request) {
 		s.answer(d, r, nil, "", refuse(http.StatusNotFound, "", "There is no instance at this address."))
 		return
 	}
+	if !in.Admits(settings.ClientConnection, r.RemoteAddr) { // before anything else is told
+		s.answer(d, r, in, "", refuse(http.StatusForbidden, reason.NetworkDenied, "The network rules of this instance do not admit client connections from this address."))
+		return
+	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		s.answer(d, r, in, "", refuse(http.StatusBadRequest, "", "The query is not escaped correctly."))

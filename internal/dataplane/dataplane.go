@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"tabard/guard/reason"
 	"tabard/internal/access"
 	"tabard/internal/hub"
 	"tabard/internal/settings"
@@ -94,6 +95,11 @@ func (c *call) answer() answer {
 	}
 	if c.instance = c.opt.Instance(c.r); c.instance == nil {
 		return noSuchInstance()
+	}
+	if !c.instance.Admits(settings.RESTAPI, c.r.RemoteAddr) {
+		return c.refuse(&access.Refusal{
+			Status: http.StatusForbidden, Code: reason.NetworkDenied, Message: "The network rules of this instance do not admit REST requests from this address.",
+		})
 	}
 	var err error
 	if c.caller, err = c.opt.Access.Server(c.instance, c.r, c.op.action); err != nil {

@@ -35,6 +35,14 @@ type Instance struct {
 	// DisableAADAuth switches Entra tokens off on the data plane.
 	DisableAADAuth bool `json:"disableAadAuth,omitempty"`
 
+	// PublicNetworkDisabled refuses every request to the public endpoint; NetworkACLs refuse some. See Admits.
+	PublicNetworkDisabled bool         `json:"publicNetworkDisabled,omitempty"`
+	NetworkACLs           *NetworkACLs `json:"networkACLs,omitempty"`
+
+	// CustomCertificates and CustomDomains by lower-cased name.
+	CustomCertificates map[string]*CustomCertificate `json:"customCertificates,omitempty"`
+	CustomDomains      map[string]*CustomDomain      `json:"customDomains,omitempty"`
+
 	// Extensions are switches that Azure does not have.
 	Extensions Extensions `json:"extensions,omitzero"`
 
@@ -131,6 +139,9 @@ func (in *Instance) clone() *Instance {
 		source := *s
 		c.Extensions.IdentitySource = &source
 	}
+	c.NetworkACLs = in.NetworkACLs.clone()
+	c.CustomCertificates = cloneEach(in.CustomCertificates)
+	c.CustomDomains = cloneEach(in.CustomDomains)
 	c.Tags = maps.Clone(in.Tags)
 	c.Inert = maps.Clone(in.Inert)
 	c.Hubs = make(map[string]*Hub, len(in.Hubs))
@@ -138,6 +149,16 @@ func (in *Instance) clone() *Instance {
 		c.Hubs[name] = h.clone()
 	}
 	return &c
+}
+
+// cloneEach copies a map and the values that it points to; the copy of an empty one can be written to.
+func cloneEach[T any](m map[string]*T) map[string]*T {
+	c := make(map[string]*T, len(m))
+	for key, v := range m {
+		copied := *v
+		c[key] = &copied
+	}
+	return c
 }
 
 // SortedHubs lists the configured hubs by name.

@@ -49,7 +49,7 @@ type Snapshot struct {
 
 // Open loads the instances from the store. On the first start it creates the default one, with fresh keys.
 func Open(ctx context.Context, s *store.Store, opt Options) (*Settings, error) {
-	c, err := store.OpenCollection[Instance](ctx, s, "instances", store.Schema{Version: 1})
+	c, err := store.OpenCollection[Instance](ctx, s, "instances", store.Schema{Version: 2, Migrate: migrate})
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,10 @@ func (in *Instance) compile() error {
 	if in.DisableLocalAuth && in.DisableAADAuth {
 		f.add("properties.disableAadAuth", "and disableLocalAuth are both on: nobody could authenticate")
 	}
+	if in.NetworkACLs != nil {
+		in.NetworkACLs.compile(&f)
+	}
+	in.compileDomains(&f)
 	bytes := 0
 	for k, v := range in.Tags {
 		bytes += len(k) + len(v)

@@ -1,0 +1,76 @@
+package arm
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"tabard/internal/settings"
+)
+
+// publicNetworkAccess decodes the switch: true means that it is off.
+func (d *reader) publicNetworkAccess(at string, raw json.RawMessage) (closed bool) {
+	faults := len(d.faults)
+	given := d.text(at, raw)
+	if !absent(raw) && len(d.faults) == faults && !strings.EqualFold(given, "Enabled") && !strings.EqualFold(given, "Disabled") {
+		d.fault(at, "%q is neither Enabled nor Disabled", given)
+	}
+	return strings.EqualFold(given, "Disabled")
+}
+
+// networkACLs decodes network rules; settings judges their values. A name that is not known is a fault: a misspelt
+// rule would not protect.
+func (d *reader) networkACLs(at string, raw json.RawMessage) *settings.NetworkACLs {
+	if absent(raw) {
+		return nil
+	}
+	names := []string{"defaultAction", "publicNetwork", "privateEndpoints", "ipRules"}
+	o := d.object(at, raw, names...)
+	d.only(at, o, names...)
+	acl := &settings.NetworkACLs{DefaultAction: d.text(at+".defaultAction", o["defaultAction"])}
+	if raw, ok := o["publicNetwork"]; ok {
+		rule := d.object(at+".publicNetwork", raw, "allow", "deny")
+		d.only(at+".publicNetwork", rule, "allow", "deny")
+		acl.PublicNetwork = &settings.NetworkACL{
+			Allow: d.requestTypes(at+".publicNetwork.allow", rule["allow"]), Deny: d.requestTypes(at+".publicNetwork.deny", rule["deny"]),
+		}
+	}
+	if raw, ok := o["privateEndpoints"]; ok {
+		for i, item := range d.array(at+".privateEndpoints", raw) {
+			d.object(fmt.Sprintf("%s.privateEndpoints[%d]", at, i), item)
+		}
+		acl.PrivateEndpoints = raw
+	}
+	if raw, ok := o["ipRules"]; ok {
+		acl.IPRules = []settings.IPRule{}
+		for i, item := range d.array(at+".ipRules", raw) {
+			at := fmt.Sprintf("%s.ipRules[%d]", at, i)
+			rule := d.object(at, item, "value", "action")
+			d.only(at, rule, "value", "action")
+			acl.IPRules = append(acl.IPRules, settings.IPRule{Value: d.text(at+".value", rule["value"]), Action: d.text(at+".action", rule["action"])})
+		}
+	}
+	return acl
+}
+
+func (d *reader) requestTypes(at string, raw json.RawMessage) []settings.RequestType {
+	if absent(raw) {
+		return nil
+	}
+	list := []settings.RequestType{}
+	for _, given := range d.texts(at, raw) {
+		list = append(list, settings.RequestType(given))
+	}
+	return list
+}
+
+// writableNetwork adds what a client may set about the network to an instance's properties.
+func writableNetwork(in *settings.Instance, p map[string]any) {
+	p["publicNetworkAccess"] = "Enabled"
+	if in.PublicNetworkDisabled {
+		p["publicNetworkAccess"] = "Disabled"
+	}
+	if in.NetworkACLs != nil {
+		p["networkACLs"] = in.NetworkACLs
+	}
+}
