@@ -30,20 +30,26 @@ var applications = collection[directory.Application]{
 }
 
 func application(a *directory.Application) map[string]any {
-	roles := make([]map[string]any, len(a.AppRoles))
-	for i, r := range a.AppRoles {
-		roles[i] = appRole(&r)
-	}
 	uris := a.IdentifierURIs
 	if uris == nil {
 		uris = []string{}
 	}
 	return map[string]any{
 		"id": a.ID, "appId": a.AppID, "displayName": a.DisplayName, "identifierUris": uris, "signInAudience": "AzureADMyOrg",
-		"createdDateTime": a.CreatedDateTime, "appRoles": roles,
+		"createdDateTime": a.CreatedDateTime, "appRoles": each(a.AppRoles, appRole),
 		"api":                 map[string]any{"requestedAccessTokenVersion": a.RequestedAccessTokenVersion, "oauth2PermissionScopes": []any{}},
-		"passwordCredentials": []any{}, "keyCredentials": []any{}, "requiredResourceAccess": []any{}, "optionalClaims": nil,
+		"passwordCredentials": each(a.PasswordCredentials, password), "keyCredentials": each(a.KeyCredentials, certificate),
+		"requiredResourceAccess": []any{}, "optionalClaims": nil,
 	}
+}
+
+// each encodes a list, never as null.
+func each[T any](list []T, encode func(*T) map[string]any) []map[string]any {
+	out := make([]map[string]any, len(list))
+	for i := range list {
+		out[i] = encode(&list[i])
+	}
+	return out
 }
 
 func appRole(r *directory.AppRole) map[string]any {
@@ -79,7 +85,11 @@ func (s *server) getApplication(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return applications.entity(c, 200, &a), nil
+	answer := applications.entity(c, 200, &a)
+	if selects(c, "keyCredentials") { // as in Graph, certificates are shown to who names them
+		answer.body.(map[string]any)["keyCredentials"] = each(a.KeyCredentials, wholeCertificate)
+	}
+	return answer, nil
 }
 
 func (s *server) createApplication(c *call) (reply, error) {
@@ -88,7 +98,9 @@ func (s *server) createApplication(c *call) (reply, error) {
 		return reply{}, err
 	}
 	var a directory.Application
-	edit(&a)
+	if err := edit(&a); err != nil {
+		return reply{}, err
+	}
 	ctx, cancel := c.writing()
 	defer cancel()
 	a, err = s.Directory.CreateApplication(ctx, a)
@@ -110,10 +122,7 @@ func (s *server) patchApplication(c *call) (reply, error) {
 	}
 	ctx, cancel := c.writing()
 	defer cancel()
-	_, err = s.Directory.UpdateApplication(ctx, a.ID, func(a *directory.Application) error {
-		edit(a)
-		return nil
-	})
+	_, err = s.Directory.UpdateApplication(ctx, a.ID, edit)
 	return reply{status: 204}, err
 }
 
@@ -133,7 +142,7 @@ func (s *server) deleteApplication(c *call) (reply, error) {
 
 // readApplication reads the properties that a body gives an application, and returns what sets them. What the
 // directory does not keep is refused, unless it says nothing anyway.
-func (c *call) readApplication() (func(*directory.Application), error) {
+func (c *call) readApplication() (func(*directory.Application) error, error) {
 	raw, err := c.readJSON()
 	if err != nil {
 		return nil, err
@@ -177,14 +186,25 @@ func (c *call) readApplication() (func(*directory.Application), error) {
 		}
 		delete(doc, "signInAudience")
 	}
+	list, hasKeys := doc["keyCredentials"]
+	keys := decodeKeys(&d, "keyCredentials", list)
+	delete(doc, "keyCredentials")
+	if raw, ok := doc["passwordCredentials"]; ok && !saysNothing(raw) {
+		d.fault("passwordCredentials", "is changed by addPassword and removePassword")
+	}
+	delete(doc, "passwordCredentials")
 	for _, readOnly := range []string{"id", "appId", "createdDateTime"} {
 		delete(doc, readOnly)
 	}
 	d.refuseUnkept("", doc)
-	return func(to *directory.Application) {
+	return func(to *directory.Application) error {
 		for _, assign := range set {
 			assign(to)
 		}
+		if hasKeys {
+			return to.SetKeys(keys)
+		}
+		return nil
 	}, d.err()
 }
 

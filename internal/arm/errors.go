@@ -99,6 +99,10 @@ func identityUnknown(id string) *armError {
 	return refuse(http.StatusBadRequest, "FailedIdentityOperation", "The identity operation failed: no user-assigned identity has the id '%s'.", id).at("identity.userAssignedIdentities")
 }
 
+func sameIssuerAndSubject(err error) *armError {
+	return refuse(http.StatusConflict, "IssuerSubjectConflict", "Issuer and subject combination already exists for this identity: %v.", err)
+}
+
 func changedMeanwhile() *armError {
 	return refuse(http.StatusConflict, "Conflict", "Another operation on this resource is in progress; try again.")
 }

@@ -60,6 +60,18 @@ func managedByARM(id string) *graphError {
 	return refuseGraph(http.StatusForbidden, "Authorization_RequestDenied", "Service principal '%s' belongs to a managed identity; it is deleted with that, through the control plane.", id)
 }
 
+func noCredential(kind, keyID string) *graphError {
+	return refuseGraph(http.StatusBadRequest, "Request_BadRequest", "No %s credential found with keyId '%s'.", kind, keyID)
+}
+
+func sameFederated(err error) *graphError {
+	return refuseGraph(http.StatusConflict, "Request_MultipleObjectsWithSameKeyValue", "The federated identity credential conflicts with one that the application has: %v.", err)
+}
+
+func assignedAlready(err error) *graphError {
+	return refuseGraph(http.StatusBadRequest, "Request_BadRequest", "Permission being assigned already exists on the object: %v.", err)
+}
+
 // invalidObject is the answer to properties that are not acceptable: one detail for each, all at once.
 func invalidObject(faults settings.Faults) *graphError {
 	e := &graphError{Status: http.StatusBadRequest, Code: "Request_BadRequest"}

@@ -2,7 +2,7 @@ package arm
 
 import (
 	"encoding/base64"
-	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -25,7 +25,8 @@ func (f *condition) match(values []string) bool {
 }
 
 // parseFilter reads the subset of $filter that the directory serves: field eq 'value', startswith(field,'value'),
-// list/any(x:x eq 'value'), joined by "and". fields tells which names there are and which of them are lists.
+// list/any(x:x eq 'value'), joined by "and". A GUID, true and false stand without quotes, too. fields tells which names
+// there are and which of them are lists.
 func parseFilter(text string, fields map[string]bool) ([]condition, error) {
 	in := &scanner{rest: text}
 	var conditions []condition
@@ -48,6 +49,8 @@ func parseFilter(text string, fields map[string]bool) ([]condition, error) {
 		}
 	}
 }
+
+var bareLiteral = regexp.MustCompile(`^(?:true|false|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\b`)
 
 type scanner struct{ rest string }
 
@@ -111,11 +114,13 @@ func (in *scanner) keyword(want string) bool {
 	return false
 }
 
-// text reads a string literal; a quote within it is doubled.
+// text reads a string literal, in which a quote is doubled, or what OData writes without quotes: a GUID or a boolean.
 func (in *scanner) text(value *string) bool {
 	in.space()
 	if !in.take("'") {
-		return false
+		bare := bareLiteral.FindString(in.rest)
+		*value, in.rest = strings.ToLower(bare), in.rest[len(bare):]
+		return bare != ""
 	}
 	var b strings.Builder
 	for {
@@ -135,7 +140,7 @@ func (in *scanner) text(value *string) bool {
 
 // A collection is a kind of Graph object that can be listed.
 type collection[T any] struct {
-	name   string          // in the path
+	name   string          // in @odata.context
 	fields map[string]bool // that $filter knows; true for lists
 	value  func(item *T, field string) []string
 	key    func(item *T) string // orders the list, unique
@@ -189,14 +194,11 @@ next:
 		}
 		if len(list) == top {
 			query.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(last)))
-			answer["@odata.nextLink"] = (&url.URL{Path: "/v1.0/" + l.name, RawQuery: query.Encode()}).String()
+			answer["@odata.nextLink"] = c.origin() + c.r.URL.EscapedPath() + "?" + query.Encode()
 			break
 		}
 		list = append(list, l.encode(item))
 		last = l.key(item)
-	}
-	if link, ok := answer["@odata.nextLink"]; ok {
-		answer["@odata.nextLink"] = c.origin() + link.(string)
 	}
 	answer["value"] = list
 	return reply{200, answer}, nil

@@ -1,8 +1,8 @@
 package arm
 
 import (
-	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 
 	"tabard/internal/directory"
@@ -12,7 +12,8 @@ func (s *server) principals() *collection[directory.ServicePrincipal] {
 	return &collection[directory.ServicePrincipal]{
 		name: "servicePrincipals",
 		fields: map[string]bool{
-			"id": false, "appId": false, "displayName": false, "servicePrincipalType": false, "servicePrincipalNames": true, "alternativeNames": true,
+			"id": false, "appId": false, "displayName": false, "appDisplayName": false, "servicePrincipalType": false, "servicePrincipalNames": true,
+			"alternativeNames": true, "accountEnabled": false, "appRoleAssignmentRequired": false,
 		},
 		value: func(p *directory.ServicePrincipal, field string) []string {
 			switch field {
@@ -20,8 +21,12 @@ func (s *server) principals() *collection[directory.ServicePrincipal] {
 				return []string{p.ID}
 			case "appId":
 				return []string{p.AppID}
-			case "displayName":
+			case "displayName", "appDisplayName":
 				return []string{p.DisplayName}
+			case "accountEnabled":
+				return []string{strconv.FormatBool(p.AccountEnabled)}
+			case "appRoleAssignmentRequired":
+				return []string{strconv.FormatBool(p.AppRoleAssignmentRequired)}
 			case "servicePrincipalType":
 				return []string{p.Type}
 			case "alternativeNames":
@@ -35,15 +40,11 @@ func (s *server) principals() *collection[directory.ServicePrincipal] {
 }
 
 func (s *server) principal(p *directory.ServicePrincipal) map[string]any {
-	roles := []map[string]any{}
+	var a directory.Application
 	var owner any
 	if p.Type == directory.TypeApplication {
 		owner = s.Directory.TenantID()
-		if a, ok := s.Directory.Application(p.AppID); ok {
-			for _, r := range a.AppRoles {
-				roles = append(roles, appRole(&r))
-			}
-		}
+		a, _ = s.Directory.Application(p.AppID)
 	}
 	names := p.AlternativeNames
 	if names == nil {
@@ -53,7 +54,7 @@ func (s *server) principal(p *directory.ServicePrincipal) map[string]any {
 		"id": p.ID, "appId": p.AppID, "displayName": p.DisplayName, "appDisplayName": p.DisplayName, "servicePrincipalType": p.Type,
 		"servicePrincipalNames": p.ServicePrincipalNames, "alternativeNames": names, "appOwnerOrganizationId": owner,
 		"appRoleAssignmentRequired": p.AppRoleAssignmentRequired, "accountEnabled": p.AccountEnabled, "createdDateTime": p.CreatedDateTime,
-		"appRoles": roles, "oauth2PermissionScopes": []any{}, "passwordCredentials": []any{}, "keyCredentials": []any{}, "tags": []any{},
+		"appRoles": each(a.AppRoles, appRole), "oauth2PermissionScopes": []any{}, "passwordCredentials": []any{}, "keyCredentials": []any{}, "tags": []any{},
 	}
 }
 
@@ -152,13 +153,7 @@ func editPrincipal(d *reader, doc object) func(*directory.ServicePrincipal) erro
 	var set directory.ServicePrincipal
 	set.AccountEnabled = d.boolean("accountEnabled", enabled)
 	set.AppRoleAssignmentRequired = d.boolean("appRoleAssignmentRequired", required)
-	rest := map[string]json.RawMessage{}
-	for name, value := range doc {
-		if name != "accountEnabled" && name != "appRoleAssignmentRequired" {
-			rest[name] = value
-		}
-	}
-	d.refuseUnkept("", rest)
+	d.refuseUnkept("", without(doc, "accountEnabled", "appRoleAssignmentRequired"))
 	return func(p *directory.ServicePrincipal) error {
 		if hasEnabled {
 			p.AccountEnabled = set.AccountEnabled

@@ -2,6 +2,11 @@ package arm
 
 import "slices"
 
+const (
+	graph     = "/v1.0"
+	federated = "/federatedIdentityCredentials"
+)
+
 // table is every operation of the surface.
 func (s *server) table() []route {
 	const (
@@ -12,10 +17,9 @@ func (s *server) table() []route {
 		r            = group + webPubSub + "/{name}"
 		identities   = "/providers/Microsoft.ManagedIdentity/userAssignedIdentities"
 		u            = group + identities + "/{name}"
-		graph        = "/v1.0"
 	)
 	wps, msi, res := webPubSubVersions, identityVersions, resourceVersions
-	return slices.Concat(s.authorizationTable(subscription, group), s.vaultTable(subscription, group, r), []route{
+	return slices.Concat(s.authorizationTable(subscription, group), s.vaultTable(subscription, group, r), s.graphTable(), []route{
 		{"GET", "/providers/Microsoft.SignalRService/operations", wps, s.listWebPubSubOperations},
 		{"POST", location + "/checkNameAvailability", wps, s.checkName},
 		{"GET", location + "/usages", wps, s.listUsages},
@@ -49,6 +53,10 @@ func (s *server) table() []route {
 		{"PUT", u, msi, s.putUserIdentity},
 		{"PATCH", u, msi, s.putUserIdentity},
 		{"DELETE", u, msi, s.deleteUserIdentity},
+		{"GET", u + federated, msi, s.listARMFederated},
+		{"GET", u + federated + "/{credential}", msi, s.getARMFederated},
+		{"PUT", u + federated + "/{credential}", msi, s.putARMFederated},
+		{"DELETE", u + federated + "/{credential}", msi, s.deleteARMFederated},
 
 		{"GET", "/tenants", res, s.listTenants},
 		{"GET", "/subscriptions", res, s.listSubscriptions},
@@ -65,22 +73,46 @@ func (s *server) table() []route {
 		{"GET", subscription + "/providers", res, s.listProviders},
 		{"GET", subscription + "/providers/{namespace}", res, s.getProvider},
 		{"POST", subscription + "/providers/{namespace}/register", res, s.getProvider},
+	})
+}
 
+// graphTable is the routes of the directory, whose objects are named by object id or by appId.
+func (s *server) graphTable() []route {
+	table := []route{
 		{"GET", graph + "/applications", nil, s.listApplications},
 		{"POST", graph + "/applications", nil, s.createApplication},
-		{"GET", graph + "/applications/{id}", nil, s.getApplication},
-		{"PATCH", graph + "/applications/{id}", nil, s.patchApplication},
-		{"DELETE", graph + "/applications/{id}", nil, s.deleteApplication},
-		{"GET", graph + "/applications(appId='{appId}')", nil, s.getApplication},
-		{"PATCH", graph + "/applications(appId='{appId}')", nil, s.patchApplication},
-		{"DELETE", graph + "/applications(appId='{appId}')", nil, s.deleteApplication},
 		{"GET", graph + "/servicePrincipals", nil, s.listPrincipals},
 		{"POST", graph + "/servicePrincipals", nil, s.createPrincipal},
-		{"GET", graph + "/servicePrincipals/{id}", nil, s.getPrincipal},
-		{"PATCH", graph + "/servicePrincipals/{id}", nil, s.patchPrincipal},
-		{"DELETE", graph + "/servicePrincipals/{id}", nil, s.deletePrincipal},
-		{"GET", graph + "/servicePrincipals(appId='{appId}')", nil, s.getPrincipal},
-		{"PATCH", graph + "/servicePrincipals(appId='{appId}')", nil, s.patchPrincipal},
-		{"DELETE", graph + "/servicePrincipals(appId='{appId}')", nil, s.deletePrincipal},
-	})
+	}
+	for _, name := range []string{"/{id}", "(appId='{appId}')"} {
+		a, p := graph+"/applications"+name, graph+"/servicePrincipals"+name
+		table = append(table, []route{
+			{"GET", a, nil, s.getApplication},
+			{"PATCH", a, nil, s.patchApplication},
+			{"DELETE", a, nil, s.deleteApplication},
+			{"POST", a + "/addPassword", nil, s.addPassword},
+			{"POST", a + "/removePassword", nil, s.removePassword},
+			{"POST", a + "/addKey", nil, s.addKey},
+			{"POST", a + "/removeKey", nil, s.removeKey},
+			{"GET", a + federated, nil, s.listFederated},
+			{"POST", a + federated, nil, s.createFederated},
+
+			{"GET", p, nil, s.getPrincipal},
+			{"PATCH", p, nil, s.patchPrincipal},
+			{"DELETE", p, nil, s.deletePrincipal},
+		}...)
+		for _, credential := range []string{"/{credential}", "(name='{credentialName}')"} {
+			f := a + federated + credential
+			table = append(table, route{"GET", f, nil, s.getFederated}, route{"PATCH", f, nil, s.patchFederated}, route{"DELETE", f, nil, s.deleteFederated})
+		}
+		for _, end := range []assignmentEnd{toPrincipal, ofResource} {
+			list := p + "/" + string(end)
+			table = append(table,
+				route{"GET", list, nil, s.listAppRoleAssignments(end)},
+				route{"POST", list, nil, s.assignAppRole(end)},
+				route{"GET", list + "/{assignment}", nil, s.getAppRoleAssignment(end)},
+				route{"DELETE", list + "/{assignment}", nil, s.deleteAppRoleAssignment(end)})
+		}
+	}
+	return table
 }

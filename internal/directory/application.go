@@ -31,7 +31,8 @@ type Application struct {
 	AppRoles                    []AppRole `json:"appRoles,omitempty"`
 	CreatedDateTime             time.Time `json:"createdDateTime"`
 
-	// How the application proves itself; changed by AddPassword, AddKey, PutFederatedCredential and their like only.
+	// How the application proves itself; changed by AddPassword, AddKey, SetKeys, PutFederatedCredential and their like
+	// only.
 	PasswordCredentials  []PasswordCredential  `json:"passwordCredentials,omitempty"`
 	KeyCredentials       []KeyCredential       `json:"keyCredentials,omitempty"`
 	FederatedCredentials []FederatedCredential `json:"federatedIdentityCredentials,omitempty"`
@@ -104,7 +105,8 @@ func (d *Directory) Applications() []Application {
 }
 
 // UpdateApplication edits the application with this object id or appId. edit may be called several times;
-// what it does to the ids, the creation time and the credentials is ignored, and its error is returned as it is.
+// what it does to the ids, the creation time, secrets and federated credentials is ignored, and its error is returned as
+// it is.
 func (d *Directory) UpdateApplication(ctx context.Context, idOrAppID string, edit func(*Application) error) (Application, error) {
 	current, ok := d.Application(idOrAppID)
 	if !ok {
@@ -193,6 +195,11 @@ func (d *Directory) check(a *Application) error {
 		fault("appRoles", "has %d entries, at most %d", len(a.AppRoles), maxAppRoles)
 	} else {
 		checkRoles(a.AppRoles, fault)
+	}
+	for i, k := range a.KeyCredentials {
+		if _, err := k.PublicKey(); err != nil || k.KeyID == "" {
+			fault(fmt.Sprintf("keyCredentials[%d].key", i), "was not checked")
+		}
 	}
 	return errors.Join(faults...)
 }
@@ -285,10 +292,9 @@ func (a *Application) role(id string) (AppRole, bool) {
 	return AppRole{}, false
 }
 
-// takeCredentials gives a the credentials of from.
+// takeCredentials gives a the secrets and federated credentials of from.
 func (a *Application) takeCredentials(from *Application) {
-	a.PasswordCredentials, a.KeyCredentials = from.PasswordCredentials, from.KeyCredentials
-	a.FederatedCredentials, a.SecretSalt = from.FederatedCredentials, from.SecretSalt
+	a.PasswordCredentials, a.SecretSalt, a.FederatedCredentials = from.PasswordCredentials, from.SecretSalt, from.FederatedCredentials
 }
 
 // view is a copy for readers, without what proves a secret.

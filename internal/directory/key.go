@@ -71,7 +71,7 @@ func (a *Application) Key(thumbprint []byte) (KeyCredential, bool) {
 }
 
 // AddKey registers a certificate, DER or PEM, for the application with this object id or appId. Of want,
-// Certificate, DisplayName and the times count; the default times are the certificate's. ErrConflict: it is registered.
+// Certificate, DisplayName and the times count; the default times are the certificate's.
 func (d *Directory) AddKey(ctx context.Context, idOrAppID string, want KeyCredential) (KeyCredential, error) {
 	k, err := newKey(want)
 	if err != nil {
@@ -95,34 +95,35 @@ func (d *Directory) RemoveKey(ctx context.Context, idOrAppID, keyID string) erro
 	})
 }
 
-// SetKeys replaces all certificates of the application, as Graph's PATCH of keyCredentials does: an entry without a
-// certificate keeps the registered one of that KeyID, the others are new.
-func (d *Directory) SetKeys(ctx context.Context, idOrAppID string, want []KeyCredential) error {
-	fresh := make([]KeyCredential, len(want))
+// SetKeys replaces all certificates, as Graph's PATCH of keyCredentials does: an entry without a certificate keeps the
+// registered one of that KeyID, the others are new. It is for use within UpdateApplication, and before
+// CreateApplication. After an error a is unchanged.
+func (a *Application) SetKeys(want []KeyCredential) error {
+	keys := make([]KeyCredential, len(want))
 	for i, k := range want {
+		field := fmt.Sprintf("keyCredentials[%d].", i)
 		if len(k.Certificate) == 0 {
+			at := slices.IndexFunc(a.KeyCredentials, func(old KeyCredential) bool { return strings.EqualFold(old.KeyID, k.KeyID) })
+			if at < 0 {
+				return &ValidationError{field + "key", fmt.Sprintf("is empty, and no certificate has the key id %.100q", k.KeyID)}
+			}
+			keys[i] = a.KeyCredentials[at]
 			continue
 		}
 		var err error
-		if fresh[i], err = newKey(k); err != nil {
-			return fmt.Errorf("application %q: keyCredentials[%d]: %w", idOrAppID, i, err)
+		if keys[i], err = newKey(k); err != nil {
+			var invalid *ValidationError
+			if errors.As(err, &invalid) {
+				err = &ValidationError{field + invalid.Field, invalid.Message}
+			}
+			return err
 		}
 	}
-	return d.editApplication(ctx, idOrAppID, func(a *Application) error {
-		keys := slices.Clone(fresh)
-		for i, k := range keys {
-			if k.KeyID != "" {
-				continue
-			}
-			at := slices.IndexFunc(a.KeyCredentials, func(old KeyCredential) bool { return strings.EqualFold(old.KeyID, want[i].KeyID) })
-			if at < 0 {
-				return &ValidationError{fmt.Sprintf("keyCredentials[%d].key", i), fmt.Sprintf("is empty, and no certificate has the key id %.100q", want[i].KeyID)}
-			}
-			keys[i] = a.KeyCredentials[at]
-		}
-		a.KeyCredentials = keys
-		return checkKeys(keys)
-	})
+	if err := checkKeys(keys); err != nil {
+		return err
+	}
+	a.KeyCredentials = keys
+	return nil
 }
 
 func checkKeys(keys []KeyCredential) error {
@@ -131,7 +132,7 @@ func checkKeys(keys []KeyCredential) error {
 	}
 	for i, k := range keys {
 		if slices.ContainsFunc(keys[:i], func(other KeyCredential) bool { return bytes.Equal(other.Certificate, k.Certificate) }) {
-			return fmt.Errorf("certificate %x: %w", k.Thumbprint(), ErrConflict)
+			return &ValidationError{"keyCredentials", fmt.Sprintf("has the certificate %X twice", k.Thumbprint())}
 		}
 	}
 	return nil

@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"math/big"
 	"slices"
 	"strings"
@@ -59,8 +58,9 @@ func TestACertificateIsFoundByBothThumbprints(t *testing.T) {
 	if public, err := k.PublicKey(); err != nil || !public.Equal(rsaKey().Public()) {
 		t.Error(err)
 	}
-	_, err := d.AddKey(t.Context(), a.AppID, KeyCredential{Certificate: der})
-	wantErr(t, err, ErrConflict)
+	if _, err := d.AddKey(t.Context(), a.AppID, KeyCredential{Certificate: der}); !slices.Equal(fields(err), []string{"keyCredentials"}) {
+		t.Errorf("the same once more: %v", err)
+	}
 	if err := d.RemoveKey(t.Context(), a.AppID, strings.ToUpper(k.KeyID)); err != nil {
 		t.Fatal(err)
 	}
@@ -116,21 +116,36 @@ func TestSettingCertificatesKeepsThoseThatAreNamedByID(t *testing.T) {
 	a, _ := register(t, d, "orders")
 	one, two := certificate(t, rsaKey(), "one"), certificate(t, rsaKey(), "two")
 	k := must(d.AddKey(t.Context(), a.ID, KeyCredential{Certificate: one}))(t)
-	if err := d.SetKeys(t.Context(), a.ID, []KeyCredential{{KeyID: k.KeyID}, {Certificate: two}}); err != nil {
+	set := func(keys ...KeyCredential) error {
+		_, err := d.UpdateApplication(t.Context(), a.ID, func(a *Application) error { return a.SetKeys(keys) })
+		return err
+	}
+	if err := set(KeyCredential{KeyID: k.KeyID}, KeyCredential{Certificate: two}); err != nil {
 		t.Fatal(err)
 	}
-	if got := must1(d.Application(a.ID))(t).KeyCredentials; len(got) != 2 || got[0].KeyID != k.KeyID || !bytes.Equal(got[0].Certificate, one) || !bytes.Equal(got[1].Certificate, two) {
-		t.Fatalf("%+v", got)
+	kept := must1(d.Application(a.ID))(t).KeyCredentials
+	if len(kept) != 2 || kept[0].KeyID != k.KeyID || !bytes.Equal(kept[0].Certificate, one) || !bytes.Equal(kept[1].Certificate, two) {
+		t.Fatalf("%+v", kept)
 	}
-	var invalid *ValidationError
-	if err := d.SetKeys(t.Context(), a.ID, []KeyCredential{{KeyID: "unknown"}}); !errors.As(err, &invalid) {
-		t.Errorf("an unknown id: %v", err)
+	for name, row := range map[string]struct {
+		keys  []KeyCredential
+		field string
+	}{
+		"an unknown id":        {[]KeyCredential{{Certificate: one}, {KeyID: "unknown"}}, "keyCredentials[1].key"},
+		"no certificate":       {[]KeyCredential{{Certificate: []byte("x")}}, "keyCredentials[0].key"},
+		"the same twice":       {[]KeyCredential{{Certificate: two}, {Certificate: two}}, "keyCredentials"},
+		"one kept and new":     {[]KeyCredential{{KeyID: k.KeyID}, {Certificate: one}}, "keyCredentials"},
+		"one more than 20":     {slices.Repeat([]KeyCredential{{KeyID: k.KeyID}}, MaxKeys+1), "keyCredentials"},
+		"an end after its own": {[]KeyCredential{{Certificate: two, EndDateTime: latest}}, "keyCredentials[0].endDateTime"},
+	} {
+		if err := set(row.keys...); !slices.Equal(fields(err), []string{row.field}) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
-	wantErr(t, d.SetKeys(t.Context(), a.ID, []KeyCredential{{Certificate: two}, {Certificate: two}}), ErrConflict)
-	if err := d.SetKeys(t.Context(), a.ID, make([]KeyCredential, MaxKeys+1)); err == nil {
-		t.Error("too many were taken")
+	if got := must1(d.Application(a.ID))(t).KeyCredentials; len(got) != 2 {
+		t.Errorf("refused requests changed something: %+v", got)
 	}
-	if err := d.SetKeys(t.Context(), a.ID, nil); err != nil {
+	if err := set(); err != nil {
 		t.Fatal(err)
 	}
 	if got := must1(d.Application(a.ID))(t).KeyCredentials; len(got) != 0 {

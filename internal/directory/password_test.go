@@ -143,9 +143,12 @@ func TestSecretsAreSeveralUpToTheLimitAndEndOneByOne(t *testing.T) {
 		t.Error(err)
 	}
 	// Nor can credentials be brought along.
-	made, err := d.CreateApplication(t.Context(), Application{DisplayName: "forged", PasswordCredentials: updated.PasswordCredentials, KeyCredentials: []KeyCredential{{}}, FederatedCredentials: []FederatedCredential{{}}})
-	if err != nil || made.PasswordCredentials != nil || made.KeyCredentials != nil || made.FederatedCredentials != nil {
+	made, err := d.CreateApplication(t.Context(), Application{DisplayName: "forged", PasswordCredentials: updated.PasswordCredentials, FederatedCredentials: []FederatedCredential{{}}})
+	if err != nil || made.PasswordCredentials != nil || made.FederatedCredentials != nil {
 		t.Errorf("%+v, %v", made, err)
+	}
+	if _, err := d.CreateApplication(t.Context(), Application{DisplayName: "forged", KeyCredentials: []KeyCredential{{}}}); !slices.Equal(fields(err), []string{"keyCredentials[0].key"}) {
+		t.Errorf("a key that did not pass SetKeys: %v", err)
 	}
 }
 
