@@ -38,6 +38,11 @@ type Config struct {
 	// certificates, audiences, WebHook-Request-Origin, the token issuer's name and connection strings.
 	PublicURL []string `name:"public-url" help:"Origin under which the service is reached, for example https://wps.example.com; the first is used in connection strings and as issuer. Repeatable." env:"TABARD_PUBLIC_URL" placeholder:"URL"`
 
+	// TrustedProxy lists reverse proxies, addresses or networks, whose X-Forwarded-For and X-Forwarded-Proto are believed.
+	// Each must set both and keep the Host header. Dangerous: whoever can send from there can pretend to have any address
+	// and to use TLS.
+	TrustedProxy []string `name:"trusted-proxy" help:"Address or network (CIDR) of a reverse proxy whose X-Forwarded-For and X-Forwarded-Proto are believed; it must set both and keep Host. Repeatable." env:"TABARD_TRUSTED_PROXY" placeholder:"CIDR"`
+
 	// VaultURL are the origins under which the key vaults of the admin address are reached, the first one preferred.
 	// They are in certificates, in ids of secrets and in what a vault's challenge names: VAULT.<host> is a vault, the bare
 	// host the default one.
@@ -142,6 +147,11 @@ func (c Config) Validate() error {
 	for _, u := range c.PublicURL {
 		if p, err := url.Parse(u); err != nil || p.Host == "" || p.Scheme != "http" && p.Scheme != "https" || strings.Trim(p.Path, "/") != "" || p.RawQuery != "" || p.Fragment != "" || p.User != nil {
 			fault("public-url: %q is not an origin like https://wps.example.com", u)
+		}
+	}
+	for _, text := range c.TrustedProxy {
+		if _, err := parseNetwork(text); err != nil {
+			fault("trusted-proxy: %q is neither an address nor a network like 10.0.0.0/8", text)
 		}
 	}
 	for field, list := range map[string][]string{"allow-handler-networks": c.AllowHandlerNetworks, "deny-handler-networks": c.DenyHandlerNetworks} {

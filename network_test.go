@@ -68,3 +68,33 @@ func TestNetworkRulesAreInForceForTheNextRequest(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyATrustedProxySaysWhoTheClientIs(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		trusted []string
+		status  int // for a client of the denied network, by its header
+	}{
+		{"nobody is trusted", nil, http.StatusUnauthorized},
+		{"somebody else is trusted", []string{"192.0.2.1"}, http.StatusUnauthorized},
+		{"this machine is trusted", []string{"127.0.0.0/8"}, http.StatusForbidden},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := serve(t, Config{TrustedProxy: tc.trusted})
+			s.controlPlane("PATCH", s.instanceID()+"?api-version=2024-03-01", `{"properties":{"networkACLs":{"ipRules":[{"value":"198.51.100.0/24","action":"Deny"}]}}}`)
+			r, err := http.NewRequest("GET", s.Endpoint+"/api/hubs/chat/groups/g/connections?api-version=2024-12-01", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("X-Forwarded-For", "127.0.0.1, 198.51.100.7")
+			res, err := s.http.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != tc.status {
+				t.Errorf("status %d, want %d", res.StatusCode, tc.status)
+			}
+		})
+	}
+}

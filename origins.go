@@ -1,6 +1,7 @@
 package tabard
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"net/url"
@@ -31,11 +32,18 @@ func newOrigins(cfg Config) *origins {
 	o := &origins{tlsOnly: cfg.TLSOnly, vaultURLs: vaultURLs(cfg)}
 	for _, text := range cfg.PublicURL {
 		if u, err := url.Parse(text); err == nil { // validated before
-			o.public = append(o.public, &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)})
+			o.public = append(o.public, &url.URL{Scheme: u.Scheme, Host: plainHost(u)})
 		}
 	}
 	o.bound.Store(&bound{public: "127.0.0.1:0", admin: "127.0.0.1:0"})
 	return o
+}
+
+// plainHost is the host of an origin as clients spell it: in lower case, without the scheme's usual port.
+func plainHost(u *url.URL) string {
+	host := strings.ToLower(u.Host)
+	usual := map[string]string{"https": ":443", "http": ":80"}[u.Scheme]
+	return strings.TrimSuffix(host, usual)
 }
 
 // dialable turns a bound address into one that can be dialled: an unspecified host becomes loopback.
@@ -128,6 +136,26 @@ func (o *origins) hostName(in *settings.Instance) (host string, aliases []string
 		aliases = []string{u.Host}
 	}
 	return u.Hostname(), aliases
+}
+
+// reached is the origin under which a caller reached us: that of a public URL whose host it used, since a proxy that
+// ends TLS may stand before it, else that of the connection. Of two with one host the connection's scheme counts.
+func (o *origins) reached(r *http.Request) string {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	host, found := strings.ToLower(r.Host), ""
+	for _, u := range o.public {
+		label, named := strings.CutSuffix(host, "."+u.Host)
+		if host != u.Host && (!named || strings.Contains(label, ".")) {
+			continue
+		}
+		if found == "" || u.Scheme == scheme {
+			found = u.Scheme
+		}
+	}
+	return cmp.Or(found, scheme) + "://" + r.Host
 }
 
 // instanceName tells which instance a request on the public listener is for: {name}.<host> selects one, any

@@ -1,6 +1,7 @@
 package tabard
 
 import (
+	"crypto/tls"
 	"net/http"
 	"slices"
 	"testing"
@@ -50,6 +51,38 @@ func TestOriginsOfAnInstance(t *testing.T) {
 			host, aliases := o.hostName(in)
 			if host != tc.host || tc.alsoAnswered != "" && !slices.Contains(aliases, tc.alsoAnswered) {
 				t.Errorf("host %s, aliases %v; want %s, %s", host, aliases, tc.host, tc.alsoAnswered)
+			}
+		})
+	}
+}
+
+func TestTheOriginThatACallerUsed(t *testing.T) {
+	public := []string{"https://WPS.example.com:443", "http://wps.internal:8080"}
+	for _, tc := range []struct {
+		name   string
+		public []string
+		host   string
+		secure bool
+		want   string
+	}{
+		{"without public URLs the connection tells", nil, "h:8080", false, "http://h:8080"},
+		{"and over TLS", nil, "h:8080", true, "https://h:8080"},
+		{"behind a proxy that ends TLS", public, "wps.example.com", false, "https://wps.example.com"},
+		{"another instance behind it", public, "two.WPS.example.com", false, "https://two.WPS.example.com"},
+		{"a public URL in plain", public, "wps.internal:8080", false, "http://wps.internal:8080"},
+		{"another port of a public host", public, "wps.example.com:8443", false, "http://wps.example.com:8443"},
+		{"a host that only ends like a public one", public, "evilwps.example.com", false, "http://evilwps.example.com"},
+		{"two names below a public host", public, "a.b.wps.example.com", false, "http://a.b.wps.example.com"},
+		{"both schemes are public: in plain", []string{"https://h.example", "http://h.example"}, "h.example", false, "http://h.example"},
+		{"both schemes are public: over TLS", []string{"http://h.example", "https://h.example"}, "h.example", true, "https://h.example"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := &http.Request{Host: tc.host, Header: http.Header{"X-Forwarded-Proto": {"gopher"}, "X-Forwarded-Host": {"evil.example"}}}
+			if tc.secure {
+				r.TLS = &tls.ConnectionState{}
+			}
+			if got := originsOf(Config{PublicURL: tc.public}).reached(r); got != tc.want {
+				t.Errorf("%s, want %s", got, tc.want)
 			}
 		})
 	}

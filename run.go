@@ -111,7 +111,7 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 	s.secrets.Begin()
 
 	for _, d := range doors {
-		opt := listen.Options{TLS: s.tls, TLSOnly: s.cfg.TLSOnly, Log: s.log}
+		opt := listen.Options{TLS: s.tls, TLSOnly: s.cfg.TLSOnly, TrustedProxies: s.cfg.trustedProxies(), Log: s.log}
 		if d == admin {
 			opt.Handler = s.adminHandler(ctx.Done())
 		} else if name, ok := vaults[d]; ok {
@@ -132,6 +132,26 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 func (s *Server) instance(name string) *settings.Instance {
 	in, _ := s.settings.Snapshot().Instance(name)
 	return in
+}
+
+// trustedProxies are the networks of the reverse proxies that are believed.
+func (c Config) trustedProxies() []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range c.TrustedProxy {
+		if p, err := parseNetwork(text); err == nil { // validated before
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// parseNetwork reads a network or a single address.
+func parseNetwork(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	return p.Masked(), err
 }
 
 // ownPorts are the addresses that no event handler may have.

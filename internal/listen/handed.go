@@ -95,10 +95,12 @@ func withTLSState(ctx context.Context, conn net.Conn) context.Context {
 	return ctx
 }
 
-// serveHTTP gives such requests their TLS state.
+// serveHTTP gives such requests their TLS state, and every request its client's address and a time for its body.
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.TLS == nil {
 		r.TLS, _ = r.Context().Value(tlsStateKey{}).(*tls.ConnectionState)
 	}
+	s.forwarded(r)
+	s.timeBody(w, r)
 	s.opt.Handler.ServeHTTP(w, r)
 }

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -28,6 +29,8 @@ const (
 	DefaultHeadTimeout = 10 * time.Second
 	// MaxHead is how much of a first request is looked at, in bytes. A longer head is left to net/http.
 	MaxHead = 16 << 10
+	// DefaultBodyTimeout is the time for a request's body, for each mebibyte of it that has begun.
+	DefaultBodyTimeout = time.Minute
 	// DefaultMaxWaiting bounds the connections that have not said yet what they want; further ones are closed.
 	DefaultMaxWaiting = 8192
 	// maxHeaderBytes bounds what net/http reads of a request's head.
@@ -52,6 +55,13 @@ type Options struct {
 	TLSOnly bool
 	// HeadTimeout is the time that a new connection has to send a first request's head. 0 means DefaultHeadTimeout.
 	HeadTimeout time.Duration
+	// BodyTimeout is the time in which each mebibyte of a request's body must arrive. The handler's reading fails then,
+	// and the connection is closed behind the answer. 0 means DefaultBodyTimeout.
+	BodyTimeout time.Duration
+	// TrustedProxies are the networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed. Each
+	// must set both, not pass on what its client sent, and keep the Host header. Whoever can send from there can pretend
+	// to be anybody.
+	TrustedProxies []netip.Prefix
 	// MaxWaiting bounds connections within that time. 0 means DefaultMaxWaiting.
 	MaxWaiting int
 	// Log gets what net/http complains of, at debug level, and accept errors. Default: discarded.
@@ -79,6 +89,9 @@ type Server struct {
 func New(opt Options) *Server {
 	if opt.HeadTimeout == 0 {
 		opt.HeadTimeout = DefaultHeadTimeout
+	}
+	if opt.BodyTimeout == 0 {
+		opt.BodyTimeout = DefaultBodyTimeout
 	}
 	if opt.MaxWaiting == 0 {
 		opt.MaxWaiting = DefaultMaxWaiting

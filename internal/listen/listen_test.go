@@ -52,7 +52,7 @@ type running struct {
 }
 
 // serve starts a server whose handler describes the request and whose upgrades describe theirs and echo.
-func serve(t testing.TB, opt Options) *running {
+func serve(t testing.TB, opt Options, wrap ...func(net.Listener) net.Listener) *running {
 	t.Helper()
 	cert, pool := certificate(t)
 	opt.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
@@ -76,6 +76,9 @@ func serve(t testing.TB, opt Options) *running {
 		t.Fatal(err)
 	}
 	s := &running{New(opt), l.Addr().String(), pool}
+	for _, w := range wrap {
+		l = w(l)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
 	t.Cleanup(func() {
@@ -305,16 +308,27 @@ func TestSlowConnectionsAreClosedInTime(t *testing.T) {
 	}
 }
 
+// An announced listener says that it is about to accept.
+type announced struct {
+	net.Listener
+	accepting chan<- struct{}
+}
+
+func (l announced) Accept() (net.Conn, error) {
+	l.accepting <- struct{}{}
+	return l.Listener.Accept()
+}
+
 func TestThereIsRoomForOnlySoManyStrangers(t *testing.T) {
-	s := serve(t, Options{MaxWaiting: 2, HeadTimeout: 5 * time.Second})
-	a, b := s.dial(t, false), s.dial(t, false)
-	io.WriteString(a, "G")
-	io.WriteString(b, "G")
-	for len(s.waiting) < 2 {
-		time.Sleep(time.Millisecond) // until both have been accepted; the dial's own deadline bounds it
+	accepting := make(chan struct{}, 16)
+	s := serve(t, Options{MaxWaiting: 2, HeadTimeout: time.Minute}, func(l net.Listener) net.Listener { return announced{l, accepting} })
+	a := s.dial(t, false)
+	s.dial(t, false)
+	for range 3 { // it accepts a third one: the first two wait inside
+		<-accepting
 	}
 	closed(t, s.dial(t, false))
-	io.WriteString(a, upgradeHead[1:])
+	io.WriteString(a, upgradeHead)
 	if got := firstLine(t, a); !strings.HasPrefix(got, "upgrade ") {
 		t.Errorf("got %s", got)
 	}

@@ -23,6 +23,12 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }
 // maxPooledHead keeps a rare large head from living in the pool for ever.
 const maxPooledHead = 8 << 10
 
+// How long, in time and bytes, a client that is refused may go on sending.
+const (
+	lingerTime = 2 * time.Second
+	maxLinger  = 256 << 10
+)
+
 const (
 	recordTypeHandshake = 0x16 // the first byte of a TLS connection
 	useHTTPS            = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 52\r\n\r\n" +
@@ -48,13 +54,22 @@ func (s *Server) meet(conn net.Conn) {
 	case isTLS && s.opt.TLS != nil:
 		s.meetTLS(conn, buf)
 	case s.opt.TLSOnly:
-		if s.known(conn) {
-			_ = conn.SetDeadline(time.Now().Add(time.Second))
-			_, _ = io.WriteString(conn, useHTTPS)
-			conn.Close()
-		}
+		sayUseHTTPS(conn)
+		s.drop(conn)
 	default:
 		s.meetHTTP(conn, conn, nil, buf)
+	}
+}
+
+// sayUseHTTPS answers a client that speaks plain HTTP. It reads what the client sends before the connection may be
+// closed: closing it over unread bytes resets it, and the client might never see the answer.
+func sayUseHTTPS(conn net.Conn) {
+	_ = conn.SetDeadline(time.Now().Add(lingerTime))
+	if _, err := io.WriteString(conn, useHTTPS); err != nil {
+		return
+	}
+	if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, conn, maxLinger)
 	}
 }
 
@@ -181,6 +196,7 @@ func (s *Server) upgrade(head []byte, conn net.Conn, state *tls.ConnectionState)
 	r.RemoteAddr = conn.RemoteAddr().String()
 	r.TLS = state
 	r.Body = http.NoBody
+	s.forwarded(r)
 	return r
 }
 

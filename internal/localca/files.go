@@ -21,12 +21,13 @@ type Files struct {
 
 	mu        sync.Mutex // guards all below
 	checked   time.Time
-	cert, key []byte // what current was made of
+	cert, key []byte // what was read last, good or bad
+	missing   string // why the files could not be read; empty if they could
 	current   *tls.Certificate
 }
 
 // OpenFiles loads the pair. Later changes of the files are noticed at a handshake, at most a second after the last
-// look; a pair that does not load is logged and the good one stays.
+// look; a pair that does not load is logged once and the good one stays.
 func OpenFiles(certPath, keyPath string, log *slog.Logger) (*Files, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -56,23 +57,33 @@ func (f *Files) certificate() *tls.Certificate {
 	return f.current
 }
 
-// load reads the files and, if they changed and fit each other, uses them.
+// load reads the files and, if they changed and fit each other, uses them. The error is told once for each change.
 func (f *Files) load() error {
 	cert, err := os.ReadFile(f.certPath)
 	if err != nil {
-		return err
+		return f.unreadable(err)
 	}
 	key, err := os.ReadFile(f.keyPath)
 	if err != nil {
-		return err
+		return f.unreadable(err)
 	}
+	f.missing = ""
 	if bytes.Equal(cert, f.cert) && bytes.Equal(key, f.key) {
 		return nil
 	}
+	f.cert, f.key = cert, key
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return err
 	}
-	f.cert, f.key, f.current = cert, key, &pair
+	f.current = &pair
+	return nil
+}
+
+func (f *Files) unreadable(err error) error {
+	if text := err.Error(); text != f.missing {
+		f.missing = text
+		return err
+	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -73,18 +74,17 @@ func open(dir string, hosts []string, now func() time.Time) (*CA, error) {
 		}
 	}
 	keyPath := filepath.Join(dir, "ca-key.pem")
-	if _, err := os.Stat(ca.path); errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(keyPath); err == nil {
-			return nil, fmt.Errorf("%s is missing but its key is there: restore it, or remove %s to have a new authority made", ca.path, keyPath)
-		}
-		return ca, ca.create(keyPath)
-	}
 	info, err := os.Stat(keyPath)
-	if err != nil {
+	_, certErr := os.Stat(ca.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && errors.Is(certErr, fs.ErrNotExist):
+		return ca, ca.create(keyPath)
+	case err != nil:
 		return nil, fmt.Errorf("the key of %s: %w", ca.path, err)
-	}
-	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" { // which has access lists instead
+	case info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows": // which has access lists instead
 		return nil, fmt.Errorf("%s may be read by others: remove it and %s to have a new authority made, or chmod 600 it if nobody did", keyPath, ca.path)
+	case errors.Is(certErr, fs.ErrNotExist): // the start that made the key was cut short, or the file was lost
+		return ca, ca.certify(keyPath)
 	}
 	pair, err := tls.LoadX509KeyPair(ca.path, keyPath)
 	if err != nil {
@@ -97,8 +97,39 @@ func open(dir string, hosts []string, now func() time.Time) (*CA, error) {
 	return ca, nil
 }
 
+// create makes the key and then the certificate. Whatever comes between, the next start goes on from there.
 func (ca *CA) create(keyPath string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	if err := writeNew(keyPath, 0o600, &pem.Block{Type: "PRIVATE KEY", Bytes: der}); err != nil {
+		return err
+	}
+	return ca.certify(keyPath)
+}
+
+// certify signs the authority's certificate with the key that is there. Certificates of one key have the same subject,
+// so that who trusts an earlier one trusts what the later one signs.
+func (ca *CA) certify(keyPath string) error {
+	text, err := os.ReadFile(keyPath)
+	if err != nil {
+		return err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return fmt.Errorf("%s holds no key: remove it to have a new authority made", keyPath)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, ok := parsed.(crypto.Signer)
+	if err != nil || !ok {
+		return fmt.Errorf("%s holds no key that can sign: remove it to have a new authority made", keyPath)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		return err
 	}
@@ -106,9 +137,11 @@ func (ca *CA) create(keyPath string) error {
 	if err != nil {
 		return err
 	}
+	id := sha256.Sum256(spki)
 	template := &x509.Certificate{
 		SerialNumber:          serial,
-		Subject:               pkix.Name{Organization: []string{"Tabard local authority"}, CommonName: fmt.Sprintf("Tabard local authority %x", serial.Bytes()[:4])},
+		Subject:               pkix.Name{Organization: []string{"Tabard local authority"}, CommonName: fmt.Sprintf("Tabard local authority %x", id[:4])},
+		SubjectKeyId:          id[:20],
 		NotBefore:             ca.now().Add(-backdate),
 		NotAfter:              ca.now().Add(caLife),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
@@ -120,22 +153,14 @@ func (ca *CA) create(keyPath string) error {
 	if err != nil {
 		return err
 	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
 	if ca.cert, err = x509.ParseCertificate(der); err != nil {
 		return err
 	}
 	ca.key = key
-	// The key first: a certificate without its key would be trusted for nothing.
-	if err := writeNew(keyPath, 0o600, &pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}); err != nil {
-		return err
-	}
 	return writeNew(ca.path, 0o644, &pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// writeNew writes a file that appears whole or not at all.
+// writeNew writes a file that appears whole or not at all, and stays.
 func writeNew(path string, mode os.FileMode, block *pem.Block) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
 	if err != nil {
@@ -146,7 +171,22 @@ func writeNew(path string, mode os.FileMode, block *pem.Block) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes a rename in dir durable. Windows does so by itself and cannot sync a directory.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func serialNumber() (*big.Int, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -104,7 +105,12 @@ func TestADamagedAuthorityIsRefusedInWords(t *testing.T) {
 	}{
 		{"a key that others may read", func(dir string) error { return os.Chmod(filepath.Join(dir, "ca-key.pem"), 0o644) }, "may be read by others"},
 		{"no key", func(dir string) error { return os.Remove(filepath.Join(dir, "ca-key.pem")) }, "the key of"},
-		{"no certificate", func(dir string) error { return os.Remove(filepath.Join(dir, "ca.pem")) }, "is missing but its key is there"},
+		{"nothing but half a key", func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, "ca.pem")), os.Truncate(filepath.Join(dir, "ca-key.pem"), 100))
+		}, "holds no key"},
+		{"nothing but a key that others may read", func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, "ca.pem")), os.Chmod(filepath.Join(dir, "ca-key.pem"), 0o644))
+		}, "may be read by others"},
 		{"half a certificate", func(dir string) error { return os.Truncate(filepath.Join(dir, "ca.pem"), 100) }, "ca.pem"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -119,6 +125,35 @@ func TestADamagedAuthorityIsRefusedInWords(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// A crash between the key and its certificate, on the first start, or a lost certificate must not keep the service down,
+// nor those out who trust it.
+func TestAKeyWithoutItsCertificateGetsANewOne(t *testing.T) {
+	dir := t.TempDir()
+	first, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(first.CertFile()); err != nil {
+		t.Fatal(err)
+	}
+	second, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	third, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, ca := range map[string]*CA{"the start that signed anew": second, "the next one": third} {
+		if _, err := handshake(t, ca.TLSConfig(), first.Pool(), "localhost"); err != nil {
+			t.Errorf("%s: who trusted the lost certificate: %v", name, err)
+		}
+		if _, err := handshake(t, ca.TLSConfig(), second.Pool(), "localhost"); err != nil {
+			t.Errorf("%s: who trusts the new certificate: %v", name, err)
+		}
 	}
 }
 
@@ -187,6 +222,29 @@ func TestFilesAreReadAgainAndABadChangeKeepsTheGoodPair(t *testing.T) {
 	now = now.Add(checkInterval)
 	if f.certificate() != first || !strings.Contains(log.String(), "changed certificate not used") {
 		t.Errorf("a bad change: log %q", log.String())
+	}
+	logged := log.Len()
+	now = now.Add(checkInterval)
+	if f.certificate() != first || log.Len() != logged {
+		t.Errorf("the same fault was logged again: %q", log.String())
+	}
+	if err := os.WriteFile(certPath, []byte("other nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(checkInterval)
+	if f.certificate() != first || log.Len() == logged {
+		t.Error("another bad change was not logged")
+	}
+	if err := os.Remove(certPath); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		logged = log.Len()
+		now = now.Add(checkInterval)
+		f.certificate()
+	}
+	if log.Len() != logged || !strings.Contains(log.String(), "no such file") {
+		t.Errorf("a missing file: log %q", log.String())
 	}
 	pair(t, dir)
 	now = now.Add(checkInterval)
