@@ -65,9 +65,13 @@ func OpenCollection[T any](ctx context.Context, s *Store, name string, schema Sc
 	c.items.Store(&map[string]Item[T]{})
 	b.apply = c.apply
 	b.keys = func() []string { return slices.Collect(maps.Keys(c.All())) }
+	b.documents = c.documents
 	if err := b.open(ctx); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
+	s.registry.Lock()
+	defer s.registry.Unlock()
+	s.registry.buckets = append(s.registry.buckets, b)
 	return c, nil
 }
 
@@ -123,7 +127,9 @@ func (c *Collection[T]) Delete(ctx context.Context, key string, revision uint64)
 	name, err := c.bucket.begin(key)
 	var marker uint64
 	if err == nil {
+		c.bucket.store.gate.RLock()
 		marker, err = c.bucket.delete(ctx, name, revision)
+		c.bucket.store.gate.RUnlock()
 	}
 	if err == nil {
 		err = c.bucket.await(ctx, marker)
@@ -136,18 +142,13 @@ func (c *Collection[T]) write(ctx context.Context, key string, v T, put func(nam
 	if err != nil {
 		return 0, c.bucket.describe(key, err)
 	}
-	doc, err := json.Marshal(v)
+	sealed, err := c.bucket.sealValue(key, v)
 	if err != nil {
 		return 0, c.bucket.describe(key, err)
 	}
-	if len(doc) > MaxValue {
-		return 0, c.bucket.describe(key, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(doc), MaxValue))
-	}
-	sealed, err := c.bucket.store.seal(c.bucket.name, key, c.bucket.schema.Version, doc)
-	if err != nil {
-		return 0, c.bucket.describe(key, err)
-	}
+	c.bucket.store.gate.RLock()
 	revision, err := put(name, sealed)
+	c.bucket.store.gate.RUnlock()
 	if errors.Is(err, nats.ErrMaxPayload) { // an external NATS may take less than 1 MiB
 		err = fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
@@ -155,6 +156,18 @@ func (c *Collection[T]) write(ctx context.Context, key string, v T, put func(nam
 		return 0, c.bucket.describe(key, err)
 	}
 	return revision, c.bucket.describe(key, c.bucket.await(ctx, revision))
+}
+
+// sealValue makes of a value what is stored of it.
+func (b *bucket) sealValue(key string, v any) ([]byte, error) {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	if len(doc) > MaxValue {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(doc), MaxValue)
+	}
+	return b.store.seal(b.name, key, b.schema.Version, doc)
 }
 
 // apply moves the snapshot forward by decoded changes. It is called by one goroutine only.

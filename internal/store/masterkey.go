@@ -64,6 +64,31 @@ func (k MasterKey) open(create bool) (tink.AEAD, error) {
 	return subtle.NewAESGCM(raw)
 }
 
+// Seal encrypts a small secret of somebody else, such as the key of a backup, under the master key. use says what for;
+// it opens for that only.
+func (k MasterKey) Seal(secret []byte, use string) ([]byte, error) {
+	master, err := k.open(false)
+	if err != nil {
+		return nil, err
+	}
+	return master.Encrypt(secret, sealContext(use))
+}
+
+// Unseal decrypts what Seal returned. ErrWrongMasterKey: this is not the key that sealed it.
+func (k MasterKey) Unseal(sealed []byte, use string) ([]byte, error) {
+	master, err := k.open(false)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := master.Decrypt(sealed, sealContext(use))
+	if err != nil {
+		return nil, fmt.Errorf("%w (%s)", ErrWrongMasterKey, k)
+	}
+	return secret, nil
+}
+
+func sealContext(use string) []byte { return append([]byte("tabard sealed secret 1\n"), use...) }
+
 // decodeKey takes base64 in both alphabets, padded or not, with white space around it. Its errors do not
 // repeat the text.
 func decodeKey(text string) ([]byte, error) {

@@ -55,9 +55,21 @@ type Store struct {
 
 	rotation sync.Mutex // held while the master key is replaced
 
+	// gate is held for reading while a write is on its way to the fabric, and for writing while a Snapshot is taken.
+	// Nobody who holds it waits for a watcher without a bound, since what a watcher calls may write.
+	gate     sync.RWMutex
+	registry registry
+
 	life   context.Context // of all watchers
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+}
+
+// A registry is everything that a process has opened of a store.
+type registry struct {
+	sync.Mutex // guards all below
+	buckets    []*bucket
+	journals   []*Journal
 }
 
 // Open unseals the data key with the master key, or makes both where nothing is stored yet. A master key

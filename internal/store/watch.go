@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,8 @@ type bucket struct {
 
 	apply func([]change) []error // moves the snapshot, tells the listeners, returns what did not decode
 	keys  func() []string        // of the snapshot
+	// documents returns the documents of the snapshot as it is now, for a reader who comes later.
+	documents func() iter.Seq2[string, any]
 
 	seen  atomic.Uint64 // all revisions up to here are in the snapshot and known to the listeners
 	kick  chan struct{} // asks for a reload; capacity 1
