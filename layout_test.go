@@ -30,6 +30,7 @@ var layout = map[string]struct {
 	"tabard/internal/directory": {"the tenant: applications, service principals, user-assigned identities",
 		[]string{"tabard/internal/store"}, nil},
 	"tabard/internal/rbac":           {"who may do what where: role definitions and assignments", []string{"tabard/internal/store"}, nil},
+	"tabard/internal/audit":          {"who changed what: records, bounded and durable", []string{"tabard/internal/store"}, nil},
 	"tabard/internal/identity":       {"a token for an audience, cached; sources are behind an interface", nil, nil},
 	"tabard/internal/identity/azure": {"tokens from the platform that the process runs on", []string{"tabard/internal/identity"}, []string{"azure"}},
 	"tabard/internal/identity/oauth": {"tokens from any OAuth issuer", []string{"tabard/internal/identity"}, []string{"jose"}},
