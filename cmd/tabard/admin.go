@@ -74,6 +74,7 @@ func (f dataFlags) ready() (tabard.Ready, error) {
 // An admin is a client of a service's admin address.
 type admin struct {
 	base  string // origin without a slash at the end
+	host  string // what requests name as their host; empty: that of base
 	token string
 	http  *http.Client
 	ready tabard.Ready // zero if no ready file describes this service
@@ -215,6 +216,7 @@ func (a *admin) do(ctx context.Context, method, path string, query url.Values, b
 	if err != nil {
 		return nil, err
 	}
+	req.Host = a.host
 	req.Header.Set("Authorization", "Bearer "+a.token)
 	req.Header.Set("Accept", accept)
 	if body != nil {

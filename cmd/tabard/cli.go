@@ -63,6 +63,30 @@ type cli struct {
 		Remove roleRemoveCmd `cmd:"" help:"Take a role back."`
 	} `cmd:"" group:"control" help:"Role assignments: who may do what."`
 
+	Vault struct {
+		List    vaultListCmd    `cmd:"" help:"List the key vaults."`
+		Show    vaultShowCmd    `cmd:"" help:"Show one key vault."`
+		Create  vaultCreateCmd  `cmd:"" help:"Create a key vault."`
+		Delete  vaultDeleteCmd  `cmd:"" help:"Delete a key vault; it can be recovered."`
+		Recover vaultRecoverCmd `cmd:"" help:"Bring a deleted key vault back."`
+		Purge   vaultPurgeCmd   `cmd:"" help:"End a deleted key vault for good."`
+		Policy  struct {
+			List   vaultPolicyListCmd   `cmd:"" help:"List who may do what in a vault."`
+			Set    vaultPolicySetCmd    `cmd:"" help:"Say what a principal may do with a vault's secrets."`
+			Remove vaultPolicyRemoveCmd `cmd:"" help:"Take everything back that a principal may do in a vault."`
+		} `cmd:"" help:"Access policies of a key vault."`
+		Explain vaultExplainCmd `cmd:"" help:"Say step by step whether an instance can read a secret, and what to change."`
+	} `cmd:"" group:"control" help:"Key vaults and who may read them."`
+
+	Secret struct {
+		Set     secretSetCmd     `cmd:"" help:"Store a value as the newest version of a secret."`
+		Show    secretShowCmd    `cmd:"" help:"Show a secret, its value only with --reveal."`
+		List    secretListCmd    `cmd:"" help:"List the secrets of a vault, or the versions of one."`
+		Delete  secretDeleteCmd  `cmd:"" help:"Delete a secret with all its versions; it can be recovered."`
+		Recover secretRecoverCmd `cmd:"" help:"Bring a deleted secret back."`
+		Purge   secretPurgeCmd   `cmd:"" help:"End a deleted secret for good."`
+	} `cmd:"" group:"control" help:"Secrets in a key vault."`
+
 	Trace struct {
 		Tail traceTailCmd `cmd:"" help:"Follow deliveries and refusals, each with its reason."`
 	} `cmd:"" group:"why" help:"What happened and why."`

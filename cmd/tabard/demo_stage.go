@@ -125,11 +125,7 @@ func (s *stage) claims(raw json.RawMessage) {
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(claims)) {
-		value := claims[name]
-		if seconds, ok := value.(float64); ok && (name == "exp" || name == "nbf" || name == "iat") {
-			value = time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339)
-		}
-		s.say("  %-10s %v", name, value)
+		s.say("  %-10s %s", name, claimText(name, claims[name]))
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -58,6 +60,17 @@ func TestScriptsOnAService(t *testing.T) {
 					ts.Fatalf("%s has no text %s", args[1], args[2])
 				}
 				ts.Setenv(args[0], text)
+			},
+			// version VAR ID sets VAR to the version in a secret's id, base VAR ID to the id without it.
+			"version": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], path.Base(args[1])) },
+			"base":    func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], args[1][:strings.LastIndexByte(args[1], '/')]) },
+			// read VAR FILE sets VAR to the line in FILE.
+			"read": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1]))) },
+			// bytes FILE HEX writes bytes.
+			"bytes": func(ts *testscript.TestScript, _ bool, args []string) {
+				content, err := hex.DecodeString(args[1])
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), content, 0o600))
 			},
 			// waitgroup HUB GROUP waits until the group has a member.
 			"waitgroup": func(ts *testscript.TestScript, _ bool, args []string) {
