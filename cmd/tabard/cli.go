@@ -138,7 +138,7 @@ var groups = []kong.Group{
 
 // newParser builds the parser. exited is told the code when kong itself wants to end, after printing help.
 func newParser(s *stdio, exited func(code int)) (*kong.Kong, error) {
-	return kong.New(&cli{},
+	parser, err := kong.New(&cli{},
 		kong.Name("tabard"),
 		kong.Description(description),
 		kong.Writers(s.out, s.err),
@@ -146,6 +146,15 @@ func newParser(s *stdio, exited func(code int)) (*kong.Kong, error) {
 		kong.ExplicitGroups(groups),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
+	if err != nil || !s.bare {
+		return parser, err
+	}
+	return parser, kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
+		if f, ok := node.(*kong.Flag); ok {
+			f.Envs, f.Tag.Envs = nil, nil
+		}
+		return next(nil)
+	})
 }
 
 // run is main without the process: it parses args, runs the command they name, and returns the exit code.

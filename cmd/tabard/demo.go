@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -37,7 +38,9 @@ func runDemo(ctx context.Context, o demoOptions, out, errOut io.Writer) (err err
 	served := make(chan error, 1)
 	ready := make(chan tabard.Ready, 1)
 	cfg := tabard.Config{Data: data, Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0", AllowLoopbackHandlers: true, ShutdownTimeout: 5 * time.Second}
-	log := (&logFlags{LogFormat: "text", LogLevel: "error"}).logger(errOut)
+	s := &stage{ctx: ctx, out: out, data: data, log: &recorder{}}
+	log := slog.New(slog.NewMultiHandler((&logFlags{LogFormat: "text", LogLevel: "error"}).logger(errOut).Handler(),
+		slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	go func() { served <- serve(ctx, cfg, log, func(r tabard.Ready) { ready <- r }) }()
 	running := true
 	defer func() {
@@ -47,7 +50,6 @@ func runDemo(ctx context.Context, o demoOptions, out, errOut io.Writer) (err err
 		}
 	}()
 
-	s := &stage{ctx: ctx, out: out, data: data}
 	select {
 	case s.ready = <-ready:
 	case err := <-served:
@@ -55,7 +57,7 @@ func runDemo(ctx context.Context, o demoOptions, out, errOut io.Writer) (err err
 		return fmt.Errorf("the service did not start: %w", err)
 	}
 	start := time.Now()
-	for _, act := range []func() error{s.open, s.identity, s.handler, s.event, s.attacks, s.identityOff} {
+	for _, act := range []func() error{s.open, s.identity, s.handler, s.event, s.attacks, s.identityOff, s.secretInURL, s.rotation, s.nowhere} {
 		if err := act(); err != nil {
 			s.close()
 			return err
@@ -67,7 +69,7 @@ func runDemo(ctx context.Context, o demoOptions, out, errOut io.Writer) (err err
 		return nil
 	}
 	s.say("\nStill serving, until Ctrl-C: %s   control plane: %s", s.ready.Endpoint, s.ready.AdminURL)
-	s.say("Try, in another terminal:\n\n  export TABARD_DATA=%s\n  tabard identity assign --system\n  tabard connect --hub chat --user bob\n  tabard trace tail", data)
+	s.say("Try, in another terminal:\n\n  export TABARD_DATA=%s\n  tabard connect --hub %s --user bob\n  tabard vault explain %s\n  tabard trace tail", data, hookHub, s.secretID)
 	select {
 	case <-ctx.Done():
 		return nil

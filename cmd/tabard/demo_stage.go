@@ -27,11 +27,19 @@ type stage struct {
 	me       struct{ Type, PrincipalID, ClientID string }
 	sample   *sample
 	original *event
+
+	log      *recorder // the service's log at level debug, until the act that searches it
+	hook     *hook
+	secretID string   // without a version
+	keys     []string // that the vault was given
 }
 
 func (s *stage) close() {
 	if s.sample != nil {
 		s.sample.Close()
+	}
+	if s.hook != nil {
+		s.hook.Close()
 	}
 }
 
@@ -59,7 +67,7 @@ func (s *stage) cli(stdin string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, 30*time.Second)
 	defer cancel()
 	var out, errOut bytes.Buffer
-	code := run(ctx, append(args, "--data", s.data), &stdio{in: strings.NewReader(stdin + "\n"), out: &out, err: &errOut})
+	code := run(ctx, append(args, "--data", s.data), &stdio{in: strings.NewReader(stdin + "\n"), out: &out, err: &errOut, bare: true})
 	text := strings.TrimSpace(out.String())
 	if code != exitOK {
 		return text, errors.New(strings.TrimSpace(errOut.String()))

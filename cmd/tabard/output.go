@@ -12,6 +12,8 @@ import (
 type stdio struct {
 	in       io.Reader
 	out, err io.Writer
+	// bare makes a command that another one runs heed its arguments alone, not the TABARD_ variables around it.
+	bare bool
 }
 
 // print writes the result of a command: v as one JSON object, or human's lines with their tabs aligned.

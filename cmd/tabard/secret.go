@@ -130,9 +130,11 @@ func printSecret(s *stdio, asJSON, reveal bool, raw json.RawMessage) error {
 		row(w, "enabled", yesNo(b.Attributes.Enabled))
 		row(w, "created", unixTime(b.Attributes.Created))
 		row(w, "updated", unixTime(b.Attributes.Updated))
-		row(w, "not before", unixTime(b.Attributes.NotBefore))
-		row(w, "expires", unixTime(b.Attributes.Expires))
-		row(w, "content type", orDash(b.ContentType))
+		for _, noted := range [][2]string{{"not before", unixTime(b.Attributes.NotBefore)}, {"expires", unixTime(b.Attributes.Expires)}, {"content type", orDash(b.ContentType)}} {
+			if noted[1] != "-" {
+				row(w, noted[0], noted[1])
+			}
+		}
 		for _, tag := range slices.Sorted(maps.Keys(b.Tags)) {
 			row(w, "tag "+tag, b.Tags[tag])
 		}

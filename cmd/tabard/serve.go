@@ -130,13 +130,13 @@ type demoCmd struct {
 }
 
 func (demoCmd) Help() string {
-	return `Starts the service on free ports with a temporary data directory and a guarded event handler, then: switches a system-assigned identity on, registers an application, configures a hub, connects a client, sends an event, shows the request with the token's claims and what was verified; then attacks the handler in every way it must refuse. Each step is real and checked.
+	return `Starts the service on free ports with a temporary data directory and a guarded event handler, then: switches a system-assigned identity on, registers an application, configures a hub, connects a client, sends an event, shows the request with the token's claims and what was verified; then attacks the handler in every way it must refuse. Then the URL of another handler takes a key from a vault: refused and explained until the identity may read it, rotated while serving, and searched for wherever it must not be. Each step is real and checked.
 
 Example:
 
     tabard demo --once
 
-Words: system-assigned identity, application ID URI and audience are Azure's, as in "Managed identities for Azure Web PubSub Service".`
+Words: system-assigned identity, application ID URI and audience are Azure's, as in "Managed identities for Azure Web PubSub Service"; a Key Vault reference is, too.`
 }
 
 func (c *demoCmd) Run(ctx context.Context, s *stdio) error {

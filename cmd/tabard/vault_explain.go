@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"regexp"
-	"slices"
 	"time"
 )
 
@@ -59,11 +57,14 @@ func (c *vaultExplainCmd) Run(ctx context.Context, s *stdio) error {
 	}
 	for _, step := range answer.Value {
 		if step.Outcome == "failed" {
-			return fail(exitRefused, step.Fix, "%s: %s", step.Code, printable(step.Detail))
+			return fail(exitRefused, step.Fix, "%s: the secret cannot be used, because of its %s", step.Code, step.Name)
 		}
 	}
 	return nil
 }
+
+// judgedClaims are those that a vault looks at.
+var judgedClaims = []string{"aud", "iss", "tid", "oid", "appid", "azp", "nbf", "exp"}
 
 func printSteps(w io.Writer, steps []step) {
 	for _, step := range steps {
@@ -76,8 +77,10 @@ func printSteps(w io.Writer, steps []step) {
 		if json.Unmarshal(step.Claims, &claims) != nil {
 			continue
 		}
-		for _, name := range slices.Sorted(maps.Keys(claims)) {
-			row(w, "", "", printable(name+": "+claimText(name, claims[name])))
+		for _, name := range judgedClaims {
+			if value, ok := claims[name]; ok {
+				row(w, "", "", printable(name+": "+claimText(name, value)))
+			}
 		}
 	}
 }
