@@ -61,7 +61,7 @@ func (c *benchCmd) Run(ctx context.Context, s *stdio) error {
 		defer stop()
 	}
 	r, err := bench.Run(ctx, c.Scenario, bench.Target{
-		Endpoint: e.origin, Key: e.key, Hub: c.Hub, PID: c.PID, TLS: e.http.Transport.(*http.Transport).TLSClientConfig,
+		Endpoint: e.wire(c.Hub), PID: c.PID,
 	}, bench.Options{
 		Clients: c.Clients, Group: c.GroupOf, Payload: c.Payload, InFlight: c.InFlight, Rate: c.Rate, Duration: c.Duration, Warmup: c.Warmup,
 	})
@@ -112,7 +112,7 @@ func (c *benchCmd) handle(ctx context.Context, s *stdio) (stop func(), err error
 	if err != nil {
 		return nil, err
 	}
-	if c.ConnectionString != "" {
+	if c.foreign() {
 		s.note("the hub %s must send its event bench to %s", c.Hub, h.URL)
 		return h.Close, nil
 	}

@@ -22,6 +22,8 @@ type cli struct {
 	Send    sendCmd    `cmd:"" group:"talk" help:"Be a server: publish a message over REST."`
 	Bench   benchCmd   `cmd:"" group:"talk" help:"Load an endpoint and say what it cost."`
 
+	Conformance conformanceCmd `cmd:"" group:"talk" help:"Examine an endpoint, line by line, against the published protocols."`
+
 	Instance struct {
 		List   instanceListCmd   `cmd:"" help:"List the instances."`
 		Show   instanceShowCmd   `cmd:"" help:"Show one instance."`

@@ -162,7 +162,7 @@ func (c *connectCmd) handshakeRefusal(status int, answer io.Reader) *failure {
 
 // whereToLook is advice for connections that the service ended or refused, if it is one that can be asked.
 func (c *connectCmd) whereToLook() string {
-	if c.ConnectionString != "" {
+	if c.foreign() {
 		return ""
 	}
 	return "`tabard trace tail --last 1 --no-follow` says why"

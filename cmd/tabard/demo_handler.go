@@ -28,9 +28,13 @@ func startServer(h http.Handler) (*demoServer, error) {
 	if err != nil {
 		return nil, err
 	}
+	return serveOn(l, h), nil
+}
+
+func serveOn(l net.Listener, h http.Handler) *demoServer {
 	s := &demoServer{URL: "http://" + l.Addr().String(), server: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}, done: make(chan struct{})}
 	go func() { defer close(s.done); _ = s.server.Serve(l) }() // ends with Close
-	return s, nil
+	return s
 }
 
 func (s *demoServer) Close() {

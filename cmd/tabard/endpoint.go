@@ -12,12 +12,15 @@ import (
 	"time"
 
 	"tabard"
+	"tabard/internal/wire"
 )
 
 // endpointFlags find the public address of an instance and its access key: of a running service through its admin
-// address, or of any service that speaks the protocol by its connection string.
+// address, or of any service that speaks the protocol by address and key or by its connection string.
 type endpointFlags struct {
 	instanceFlags
+	Endpoint         string `help:"Address of any Web PubSub endpoint, as in https://HOST, instead of asking the service; goes with --key." and:"endpoint" env:"TABARD_ENDPOINT" placeholder:"URL" group:"service"`
+	Key              string `help:"Access key of --endpoint." and:"endpoint" env:"TABARD_KEY" placeholder:"KEY" group:"service"`
 	ConnectionString string `help:"Connection string to use instead of asking the service; works with any Web PubSub endpoint." env:"TABARD_CONNECTION_STRING" placeholder:"STRING" group:"service"`
 }
 
@@ -28,9 +31,15 @@ type endpoint struct {
 	http   *http.Client
 }
 
+// foreign tells whether the endpoint was named, so that its settings are not this command's to write.
+func (f endpointFlags) foreign() bool { return f.Endpoint != "" || f.ConnectionString != "" }
+
 func (f endpointFlags) endpoint(ctx context.Context, s *stdio) (*endpoint, error) {
 	text := f.ConnectionString
 	var ready tabard.Ready
+	if f.Endpoint != "" {
+		text = "Endpoint=" + f.Endpoint + ";AccessKey=" + f.Key
+	}
 	if text == "" {
 		a, path, err := f.connect(ctx, s)
 		if err != nil {
@@ -90,6 +99,11 @@ func parseConnectionString(text string) (*endpoint, error) {
 // clientURL is the address at which clients of the hub connect; its http form is also the audience of their tokens.
 func (e *endpoint) clientURL(hub string) string {
 	return e.origin + "/client/hubs/" + url.PathEscape(hub)
+}
+
+// wire is a hub of the endpoint for those who speak its protocols frame by frame.
+func (e *endpoint) wire(hub string) wire.Endpoint {
+	return wire.Endpoint{Origin: e.origin, Key: e.key, Hub: hub, TLS: e.http.Transport.(*http.Transport).TLSClientConfig}
 }
 
 // webSocket turns an http origin into ws, https into wss.

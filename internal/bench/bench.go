@@ -11,19 +11,17 @@ package bench
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
+
+	"tabard/internal/wire"
 )
 
 // A Target is the endpoint under load.
 type Target struct {
-	Endpoint string      // origin, http or https
-	Key      string      // access key
-	Hub      string      // hub to use; its settings matter to the event scenario only
-	TLS      *tls.Config // for https; nil trusts the system's authorities
-	PID      int         // the server's process on this machine; 0 reports no CPU or memory
+	wire.Endpoint     // the hub's settings matter to the event scenario only
+	PID           int // the server's process on this machine; 0 reports no CPU or memory
 }
 
 // Options shape a load. The zero value of each field stands for its default.

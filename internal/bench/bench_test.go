@@ -21,6 +21,7 @@ import (
 
 	"tabard"
 	"tabard/internal/bench"
+	"tabard/internal/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -68,7 +69,7 @@ func service(t *testing.T) bench.Target {
 	http.DefaultClient.CloseIdleConnections()
 	_, key, _ := strings.Cut(ready.ConnectionString, "AccessKey=")
 	key, _, _ = strings.Cut(key, ";")
-	return bench.Target{Endpoint: ready.Endpoint, Key: key, Hub: "bench", PID: os.Getpid()}
+	return bench.Target{Endpoint: wire.Endpoint{Origin: ready.Endpoint, Key: key, Hub: "bench"}, PID: os.Getpid()}
 }
 
 func TestEveryScenarioRunsWithoutAFault(t *testing.T) {
@@ -127,7 +128,7 @@ func (s *badServer) start(t *testing.T) bench.Target {
 		}
 	})
 	t.Cleanup(func() { l.Close(); serving.Wait() })
-	return bench.Target{Endpoint: "http://" + l.Addr().String(), Key: "k", Hub: "bench"}
+	return bench.Target{Endpoint: wire.Endpoint{Origin: "http://" + l.Addr().String(), Key: "k", Hub: "bench"}}
 }
 
 func (s *badServer) serve(conn net.Conn) {

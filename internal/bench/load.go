@@ -28,7 +28,7 @@ type load struct {
 
 func (l *load) close() {
 	for _, c := range l.clients {
-		c.close()
+		c.Close()
 	}
 	l.readers.Wait()
 }
@@ -90,7 +90,7 @@ func (l *load) read(c *client, got func(number uint64)) {
 		for {
 			m, err := c.receive()
 			if err != nil {
-				if !c.closed.Load() {
+				if !c.IsClosed() {
 					l.errors.Add(1)
 				}
 				return

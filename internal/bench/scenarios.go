@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"tabard/internal/wire"
 )
 
 // A topic is a group under load: how many publications its members have all received.
@@ -65,7 +67,7 @@ func (l *load) publishTo(ctx context.Context, n, members int) error {
 	if err != nil {
 		return err
 	}
-	defer publisher.close()
+	defer publisher.Close()
 	l.readers.Go(func() { drain(publisher) })
 	published := make([]uint64, n) // the last number of each topic
 	turn := 0
@@ -104,7 +106,7 @@ func (l *load) publishTo(ctx context.Context, n, members int) error {
 
 // drain reads a connection that is only written to, so that pings are answered.
 func drain(c *client) {
-	_ = c.conn.SetReadDeadline(time.Time{})
+	c.Deadline(time.Time{})
 	for {
 		if _, err := c.next(); err != nil {
 			return
@@ -148,7 +150,7 @@ func (l *load) closedLoop(ctx context.Context, d time.Duration, send func(due ti
 		case <-inFlight[0].complete:
 			inFlight = inFlight[1:]
 			return nil
-		case <-time.After(l.opt.Settle + dialTimeout):
+		case <-time.After(l.opt.Settle + wire.Timeout):
 			return errors.New("a publication did not reach all members in time")
 		case <-ctx.Done():
 			return ctx.Err()
@@ -298,7 +300,7 @@ func (l *load) roundTrips(ctx context.Context, group func(i int) string, send fu
 		select {
 		case <-arrivals[i]:
 			return nil
-		case <-time.After(l.opt.Settle + dialTimeout):
+		case <-time.After(l.opt.Settle + wire.Timeout):
 			lost.Add(1)
 			return errors.New("an answer did not come in time")
 		case <-ctx.Done():
