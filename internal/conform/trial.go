@@ -249,16 +249,6 @@ func (t *trial) publish(group, text string) {
 	t.post(202, "groups/"+url.PathEscape(group)+"/:send", text, "text/plain")
 }
 
-// eventually waits until ok.
-func (t *trial) eventually(what string, ok func() bool) {
-	for end := time.Now().Add(t.timeout); !ok(); {
-		if time.Now().After(end) {
-			t.fail("waited %v in vain until %s", t.timeout, what)
-		}
-		t.pause(20 * time.Millisecond)
-	}
-}
-
 // pause lets time pass.
 func (t *trial) pause(d time.Duration) {
 	select {
