@@ -157,9 +157,11 @@ func TestNothingSecretReachesALogATraceAnAnswerOrTheDisk(t *testing.T) {
 			}
 		}
 	}
-	// The URL's own code is in the configuration, which the operator wrote and may read; the log is for others.
-	if strings.Contains(log.String(), code) {
-		t.Errorf("the URL of the handler is in the log: …%s…", around(log.String(), code))
+	// The URL's own code is in the configuration, which the operator wrote and may read; log and trace are for others.
+	for where, text := range map[string]string{"log": log.String(), "trace": trace} {
+		if strings.Contains(text, code) {
+			t.Errorf("the URL of the handler is in the %s: …%s…", where, around(text, code))
+		}
 	}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -60,6 +60,7 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 		References:     references{s.secrets},
 		Roles:          s.rbac,
 		Trace:          s.trace,
+		Events:         s.events,
 		Endpoint:       s.origins.endpoint,
 		HostName:       func(in *settings.Instance) string { host, _ := s.origins.hostName(in); return host },
 		SubscriptionID: s.service.SubscriptionID,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"time"
 
@@ -25,6 +26,7 @@ type request struct {
 	each time.Duration
 	// keep is how many bytes of a successful answer's body are of interest; a longer one is a fault. 0: none are.
 	keep int64
+	dial *dial // of the latest attempt
 }
 
 // An answer is the end of an exchange: the status and headers of the last attempt.
@@ -72,7 +74,7 @@ func (d *Dispatcher) once(ctx context.Context, r *request) (_ *answer, again boo
 		ctx, cancel = context.WithTimeout(ctx, r.each)
 		defer cancel()
 	}
-	q, err := http.NewRequestWithContext(ctx, r.method, "", nil)
+	q, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, r.dial.watch()), r.method, "", nil)
 	if err != nil {
 		return nil, false, &fault{code: reason.TemplateInvalid, err: errors.New("makes no valid request")}
 	}

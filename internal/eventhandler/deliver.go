@@ -25,6 +25,18 @@ type event struct {
 	contentType []string
 	body        []byte
 	metadata    []Pair
+
+	// Of an event that no client sent.
+	replayOf  uint64
+	synthetic bool
+	report    *report // where the end is told in full; nil for a client's event
+}
+
+// A report is the end of a delivery as the control plane shows it.
+type report struct {
+	rec    trace.Record
+	answer *answer // without the secrets of the delivery; nil: there was none
+	token  bool    // it carried one
 }
 
 // deliver sends an event to its handler. read makes sense of a successful answer; what it refuses is a failed
@@ -34,7 +46,7 @@ func (s *Session) deliver(ctx context.Context, in *settings.Instance, h *setting
 	ctx, cancel := context.WithTimeout(ctx, s.d.opt.Budget)
 	defer cancel()
 	j := s.d.journal(trace.Delivery, in, s.hub, h)
-	j.rec.Connection, j.rec.User, j.rec.Event, j.rec.EventID = s.id, s.user(), ev.name, ev.idText()
+	j.about(s, ev)
 	j.stage("match", nil, "")
 
 	a, f := s.exchange(ctx, in, h, ev, j)
@@ -59,8 +71,21 @@ func (s *Session) deliver(ctx context.Context, in *settings.Instance, h *setting
 			a.body = []byte(j.conceal(string(a.body)))
 		}
 	}
-	j.end(a, f)
+	kept := j.end(a, f)
+	if ev.report != nil {
+		*ev.report = report{rec: kept, answer: j.shown(a), token: j.token != nil}
+	}
 	return a, f
+}
+
+// shown is a copy of the answer that holds no secret.
+func (j *journal) shown(a *answer) *answer {
+	if a == nil {
+		return nil
+	}
+	c := *a
+	c.body = []byte(j.conceal(string(a.body)))
+	return &c
 }
 
 // exchange is deliver up to the answer.
@@ -95,7 +120,7 @@ func (s *Session) exchange(ctx context.Context, in *settings.Instance, h *settin
 	header, f := s.header(in, t, ev, tok)
 	var a *answer
 	if f == nil {
-		r := request{method: http.MethodPost, url: t.url, header: header, body: ev.body, road: road}
+		r := request{method: http.MethodPost, url: t.url, header: header, body: ev.body, road: road, dial: &j.dial}
 		if ev.blocking {
 			r.keep = MaxResponse
 		}
@@ -104,7 +129,7 @@ func (s *Session) exchange(ctx context.Context, in *settings.Instance, h *settin
 	if f != nil && f.code == reason.TokenOverPlainHTTP && tok == nil {
 		f.code = reason.DestinationBlocked // confined to loopback because its validation was omitted
 	}
-	j.stage("call", f, "")
+	j.dial.stages(j, f)
 	d.refused(in, h, tok, a)
 	return a, f
 }

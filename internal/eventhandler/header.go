@@ -94,7 +94,7 @@ func (s *Session) header(in *settings.Instance, t *target, ev *event, token *ide
 	if s.state != "" {
 		h[hState] = []string{s.state}
 	}
-	if !in.DisableLocalAuth {
+	if !in.DisableLocalAuth && !s.unsigned {
 		h[hSignature] = w.signature
 	}
 	jar := s.jar

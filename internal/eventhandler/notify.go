@@ -174,7 +174,7 @@ func (s *Session) tell(ctx context.Context, n note) {
 func (s *Session) dropped(n note, why string) {
 	s.d.log.Warn("notification dropped", "instance", s.instance, "hub", s.hub, "connection", s.id, "event", n.ev.name, "why", why)
 	s.d.opt.Trace.Record(trace.Record{
-		Time: time.Now(), Kind: trace.Delivery, Instance: n.in.Name, Hub: s.hub, Connection: s.id, User: s.user(), Event: n.ev.name,
+		Time: time.Now(), Kind: trace.Delivery, Operation: trace.EventNotDelivered, Instance: n.in.Name, Hub: s.hub, Connection: s.id, User: s.user(), Event: n.ev.name,
 		EventID: n.ev.idText(), Template: n.h.Template().Redacted(), Code: reason.Overloaded, Detail: why,
 	})
 }

@@ -18,6 +18,7 @@ type Session struct {
 
 	mu                         sync.Mutex // guards the following
 	userID, subprotocol, state string
+	unsigned                   bool          // its events go to a host that no rule names, without ce-signature
 	last                       uint64        // ce-id; 0 belongs to connect
 	jar                        *jar          // nil until a handler sets a cookie
 	wire                       *wire         // nil until the first event, and after Bind
@@ -119,12 +120,13 @@ func (s *Session) keepCookies(t *target, a *answer) {
 	}
 }
 
-// unheard records a user event that no handler takes.
-func (s *Session) unheard(in *settings.Instance, name string) {
-	s.d.opt.Trace.Record(trace.Record{
-		Time: time.Now(), Kind: trace.Delivery, Instance: in.Name, Hub: s.hub, Connection: s.id, User: s.user(), Event: name,
-		Stages: []trace.Stage{{Name: "match", Outcome: trace.Failed}}, Code: reason.NoHandler,
-	})
+// unheard records an event that no handler takes, and returns the record.
+func (s *Session) unheard(in *settings.Instance, ev *event) trace.Record {
+	return s.d.opt.Trace.Keep(trace.Record{
+		Time: time.Now(), Kind: trace.Delivery, Operation: trace.EventNotDelivered, Instance: in.Name, Hub: s.hub,
+		Connection: s.id, User: s.user(), Event: ev.name, Bytes: len(ev.body), Synthetic: ev.synthetic,
+		Stages: []trace.Stage{{Name: "match", Outcome: trace.Failed, Detail: "no rule of the hub takes it"}}, Code: reason.NoHandler,
+	}, s.content(ev))
 }
 
 // errText is an error that is nothing but its text.

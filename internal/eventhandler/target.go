@@ -21,11 +21,13 @@ type target struct {
 	plain      bool     // http, not https
 	loopback   bool     // the host is a loopback address or a name that is reserved for one
 	values     []string // of the template's references, as they were read: another value makes another target
-	secrets    []string // what was inserted of them; for redaction alone
+	secrets    []string // what was inserted of them, and the query's own values; for redaction alone
 
 	eventName []string // header values
 	eventType []string
 }
+
+const minQuerySecret = 8 // bytes of a query's value that is hidden where the handler repeats it
 
 type targetKey struct {
 	template   *settings.URLTemplate // a change of the settings makes another
@@ -83,6 +85,13 @@ func (d *Dispatcher) resolve(ctx context.Context, in *settings.Instance, h *sett
 		return nil, &fault{code: reason.SecretUnusable, err: err}
 	case err != nil:
 		return nil, &fault{code: reason.TemplateInvalid, err: err}
+	}
+	for _, list := range t.url.Query() {
+		for _, v := range list { // many people keep a handler's key there; a short value says nothing
+			if len(v) >= minQuerySecret && v != hub && v != event {
+				t.secrets = append(t.secrets, v)
+			}
+		}
 	}
 	t.checkURL = t.validation.String()
 	t.plain = !strings.EqualFold(t.url.Scheme, "https")

@@ -46,8 +46,7 @@ type Pair struct{ Key, Value string }
 type UserEvent struct {
 	Name string // "message" for a simple client
 	Type DataType
-	// Data is sent as it is. It must not change until some time after User has returned: hand over a copy of a
-	// buffer that is reused.
+	// Data is sent as it is and remembered by the trace: hand over a copy of a buffer that is reused.
 	Data     []byte
 	Metadata []Pair // keys and values are ASCII; of keys that differ in case the last one counts
 }
@@ -75,14 +74,15 @@ func (s *Session) User(ctx context.Context, e UserEvent) (*Reply, error) {
 		return nil, ErrNoHandler
 	}
 	h := in.Hub(s.hub).UserHandler(e.Name)
-	if h == nil {
-		s.unheard(in, e.Name)
-		return nil, ErrNoHandler
-	}
 	ev := &event{
-		name: e.Name, user: true, blocking: true, id: s.nextID(), time: time.Now(),
+		name: e.Name, user: true, blocking: true, time: time.Now(),
 		contentType: contentTypes[e.Type], body: e.Data, metadata: e.Metadata,
 	}
+	if h == nil {
+		s.unheard(in, ev)
+		return nil, ErrNoHandler
+	}
+	ev.id = s.nextID()
 	var reply *Reply
 	_, f := s.deliver(ctx, in, h, ev, func(a *answer) (f *fault) {
 		reply, f = parseReply(a)

@@ -156,7 +156,7 @@ func (c *check) settle(f *fault, outcome bool, opt *Options) {
 // inspect asks the handler. outcome is false if it could not be asked.
 func (d *Dispatcher) inspect(ctx context.Context, in *settings.Instance, h *settings.EventHandler, hub string, t *target) (f *fault, outcome bool) {
 	j := d.journal(trace.Validation, in, hub, h)
-	j.rec.Event = "validate"
+	j.rec.Event, j.rec.Method = "validate", http.MethodOptions
 	j.target = t
 	var a *answer
 	tok, f := d.token(ctx, in, h, j)
@@ -168,7 +168,7 @@ func (d *Dispatcher) inspect(ctx context.Context, in *settings.Instance, h *sett
 			header["Authorization"] = tok.Authorization
 		}
 		road, _ := d.road(in, h, t)
-		r := request{method: http.MethodOptions, url: t.validation, header: header, road: road, each: d.opt.ValidationTimeout}
+		r := request{method: http.MethodOptions, url: t.validation, header: header, road: road, each: d.opt.ValidationTimeout, dial: &j.dial}
 		a, j.rec.Attempts, f = d.call(ctx, &r)
 		if a != nil && a.status == http.StatusNotFound {
 			r.method = http.MethodGet // for servers that do not route OPTIONS
@@ -178,7 +178,7 @@ func (d *Dispatcher) inspect(ctx context.Context, in *settings.Instance, h *sett
 		}
 		d.refused(in, h, tok, a)
 		f = judge(f, a, origin, aliases)
-		j.stage("call", f, "")
+		j.dial.stages(j, f)
 		outcome = d.ctx.Err() == nil
 	}
 	if f != nil && outcome {

@@ -102,6 +102,15 @@ func (h *Hub) UserHandler(event string) *EventHandler {
 	return nil
 }
 
+// NewEventHandler makes an event handler outside a hub's settings: for the events of somebody who names a URL himself.
+func NewEventHandler(url string, auth *Auth) (*EventHandler, error) {
+	template, err := ParseURLTemplate(url)
+	if err != nil {
+		return nil, err
+	}
+	return &EventHandler{URLTemplate: url, Auth: auth, template: template}, nil
+}
+
 // Template is the parsed URLTemplate; never nil on a handler that came from a Snapshot.
 func (e *EventHandler) Template() *URLTemplate { return e.template }
 

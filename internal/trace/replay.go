@@ -2,7 +2,6 @@ package trace
 
 import (
 	"encoding/json"
-	"net/http"
 	"time"
 )
 
@@ -29,7 +28,6 @@ type Triggered struct {
 type Answer struct {
 	Status      int           `json:"status"` // 0: there was no answer
 	ContentType string        `json:"contentType,omitempty"`
-	Header      http.Header   `json:"headers,omitempty"`
 	Body        []byte        `json:"body,omitempty"` // base64
 	Truncated   bool          `json:"truncated,omitempty"`
 	Duration    time.Duration `json:"durationNs"`
