@@ -18,6 +18,16 @@ import (
 // directory's own routes (Graph's) need what only an Owner of the subscription has, since whoever registers
 // applications and identities can become any of them.
 func (s *Server) authorize(r *http.Request) error {
+	err := s.judge(r)
+	var refused *arm.Refusal
+	if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
+		s.log.Info("control-plane caller refused", "code", reason.RoleUnassigned, "why", refused.Message)
+	}
+	return err
+}
+
+// judge is authorize without a word in the log.
+func (s *Server) judge(r *http.Request) error {
 	if err := s.admin.authorize(r); err == nil {
 		return nil
 	}
@@ -33,7 +43,6 @@ func (s *Server) authorize(r *http.Request) error {
 	if action != "" && (s.may(claims.TenantID, claims.ObjectID, scope, action, false) || s.isIntroduction(claims, scope, action)) {
 		return nil
 	}
-	s.log.Info("control-plane caller refused", "code", reason.RoleUnassigned, "oid", claims.ObjectID, "action", action, "scope", scope)
 	return &arm.Refusal{Status: http.StatusForbidden, Message: fmt.Sprintf(
 		"The client '%s' with object id '%s' does not have authorization to perform action '%s' over scope '%s' or the scope is invalid. A role that was assigned just now counts at once.",
 		claims.AppID, claims.ObjectID, action, scope)}

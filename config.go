@@ -93,10 +93,26 @@ type Config struct {
 	// was restored.
 	RevokedSigningKey []string `name:"revoked-signing-key" help:"Id of a signing key to revoke on start, should a restored backup have brought it back. Repeatable." env:"TABARD_REVOKED_SIGNING_KEY" placeholder:"KID"`
 
+	// PortalOIDC* let operators sign in to the portal at an issuer, which has to be one of TrustIssuer as well; what they
+	// may do is decided by roles of their object ids. Without them the portal takes the admin token only.
+	PortalOIDCIssuer   string `name:"portal-oidc-issuer" help:"Issuer at which operators sign in to the portal, for example https://login.microsoftonline.com/TENANT/v2.0. It has to be a --trust-issuer too." env:"TABARD_PORTAL_OIDC_ISSUER" placeholder:"URL"`
+	PortalOIDCClientID string `name:"portal-oidc-client-id" help:"Client id of the portal at that issuer: a single-page application whose redirect address is that of the portal." env:"TABARD_PORTAL_OIDC_CLIENT_ID" placeholder:"ID"`
+	PortalOIDCScope    string `name:"portal-oidc-scope" help:"Scope that gives an access token for the control plane." default:"openid https://management.azure.com/user_impersonation" env:"TABARD_PORTAL_OIDC_SCOPE" placeholder:"SCOPE"`
+	PortalOIDCResource string `name:"portal-oidc-resource" help:"Resource to ask for beside the scope (RFC 8707), at issuers that want it." env:"TABARD_PORTAL_OIDC_RESOURCE" placeholder:"URL"`
+	// Sample is an event handler that whoever starts the service runs beside it, for newcomers; nil: none. It is for
+	// those who embed the package.
+	Sample *SampleHandler `kong:"-" yaml:"-" json:"-"`
+
 	// MaxConnections bounds the client connections of the whole process.
 	MaxConnections int `help:"Client connections of the whole process at most." default:"100000" env:"TABARD_MAX_CONNECTIONS"`
 	// ShutdownTimeout bounds how long a stop waits for clients, deliveries and requests.
 	ShutdownTimeout time.Duration `help:"How long a stop waits for clients, deliveries and requests." default:"20s" env:"TABARD_SHUTDOWN_TIMEOUT"`
+}
+
+// A SampleHandler is where the portal's first steps send events.
+type SampleHandler struct {
+	URL      string // template of its address
+	Audience string // whose tokens it accepts
 }
 
 // A ConfigError lists everything that is wrong with a Config, at once.
@@ -114,6 +130,7 @@ func (c *Config) complete() {
 	set(&c.Data, ".tabard")
 	set(&c.Listen, "127.0.0.1:8080")
 	set(&c.AdminListen, "127.0.0.1:8081")
+	set(&c.PortalOIDCScope, "openid https://management.azure.com/user_impersonation")
 	if c.TokenLifetime == 0 {
 		c.TokenLifetime = 24 * time.Hour
 	}
@@ -169,6 +186,7 @@ func (c Config) Validate() error {
 		}
 		v.Close()
 	}
+	c.portalFaults(fault)
 	if c.NATSCredentials != "" && c.NATSURL == "" {
 		fault("nats-credentials: needs nats-url")
 	}

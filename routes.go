@@ -71,10 +71,13 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 			s.hubs.CloseInstance(in.Name, hub.CloseGoingAway, hub.ReasonReload)
 			return nil
 		},
+		Live:         live{s.hubs},
+		CheckHandler: s.checkHandler,
+
 		Done: stopping,
 		Log:  s.log,
 	})
-	vaults := s.vaultHandler()
+	vaults, page := s.vaultHandler(), s.portalHandler()
 	ok := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
 	// No http.ServeMux here either: SDKs send paths with "//" in front, which it would redirect.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -97,7 +100,11 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 				vaults.ServeHTTP(w, r)
 				return
 			}
-			if s.serveIdentityAdmin(w, r) {
+			if inPortal(r) {
+				page.ServeHTTP(w, r)
+				return
+			}
+			if s.serveIdentityAdmin(w, r) || s.servePortalRoutes(w, r) {
 				return
 			}
 			control.ServeHTTP(w, r)

@@ -52,6 +52,11 @@ type Options struct {
 	// Restart ends the client connections of an instance so that they come back. nil: there are none.
 	Restart func(context.Context, *settings.Instance) error
 
+	// Live is who is connected; nil: nobody.
+	Live Live
+	// CheckHandler asks an event handler of a hub now whether it wants events. nil: it is not asked.
+	CheckHandler func(ctx context.Context, in *settings.Instance, hub string, h *settings.EventHandler) HandlerCheck
+
 	// Done ends live traces when it is closed, so that a shutdown need not wait for their readers. nil: never.
 	Done <-chan struct{}
 	// KeepAlive is the interval of comments on an idle live trace. Default 15 s.

@@ -19,7 +19,7 @@ func (s *server) table() []route {
 		u            = group + identities + "/{name}"
 	)
 	wps, msi, res := webPubSubVersions, identityVersions, resourceVersions
-	return slices.Concat(s.authorizationTable(subscription, group), s.vaultTable(subscription, group, r), s.graphTable(), []route{
+	return slices.Concat(s.authorizationTable(subscription, group), s.vaultTable(subscription, group, r), s.graphTable(), s.liveTable(r), []route{
 		{"GET", "/providers/Microsoft.SignalRService/operations", wps, s.listWebPubSubOperations},
 		{"POST", location + "/checkNameAvailability", wps, s.checkName},
 		{"GET", location + "/usages", wps, s.listUsages},

@@ -32,6 +32,9 @@ type Options struct {
 	Hubs     *hub.Registry
 	Access   *access.Verifier
 	Trace    *trace.Recorder // gets the requests that were refused; may be nil
+	// Authorize lets a request in and says who it is from, as Access.Server does, which is the default. Its error is an
+	// *access.Refusal.
+	Authorize func(in *settings.Instance, r *http.Request, action string) (access.Principal, error)
 	// Origin is the scheme and host under which the caller reached the service, such as "https://example.com". Links
 	// to further pages and the audience of generated tokens begin with it. Default: the request's own.
 	Origin func(*http.Request) string
@@ -49,6 +52,9 @@ func New(opt Options) http.Handler {
 			}
 			return "http://" + r.Host
 		}
+	}
+	if opt.Authorize == nil {
+		opt.Authorize = opt.Access.Server
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -102,7 +108,7 @@ func (c *call) answer() answer {
 		})
 	}
 	var err error
-	if c.caller, err = c.opt.Access.Server(c.instance, c.r, c.op.action); err != nil {
+	if c.caller, err = c.opt.Authorize(c.instance, c.r, c.op.action); err != nil {
 		return c.refuse(err)
 	}
 	if refused := c.validate(); refused != nil {

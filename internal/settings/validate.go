@@ -154,9 +154,17 @@ func (id *Identity) check(f *Faults) {
 
 // Validate lists everything that is wrong with a hub's settings taken by themselves; h itself is not changed.
 func (h *Hub) Validate() Faults {
-	var f Faults
-	h.clone().compile(&f)
+	_, f := h.Compiled()
 	return f
+}
+
+// Compiled returns a copy that is as good as one from a Snapshot: templates are parsed, names are split. It may be used
+// if nothing is at fault.
+func (h *Hub) Compiled() (*Hub, Faults) {
+	var f Faults
+	c := h.clone()
+	c.compile(&f)
+	return c, f
 }
 
 func (h *Hub) compile(f *Faults) {
