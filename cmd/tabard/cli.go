@@ -50,6 +50,13 @@ type cli struct {
 		Create identityCreateCmd `cmd:"" help:"Create a user-assigned identity as a resource."`
 		List   identityListCmd   `cmd:"" help:"List the user-assigned identities."`
 		Delete identityDeleteCmd `cmd:"" help:"Delete a user-assigned identity."`
+		Env    identityEnvCmd    `cmd:"" help:"Print the variables with which a program gets tokens of a user-assigned identity."`
+
+		Federated struct {
+			Create identityFederatedCreateCmd `cmd:"" help:"Trust another issuer's tokens about a subject."`
+			List   identityFederatedListCmd   `cmd:"" help:"List whose tokens are trusted."`
+			Delete identityFederatedDeleteCmd `cmd:"" help:"Trust them no more."`
+		} `cmd:"" help:"Federated credentials of a user-assigned identity."`
 	} `cmd:"" group:"control" help:"Managed identities."`
 
 	App struct {
@@ -57,6 +64,28 @@ type cli struct {
 		List   appListCmd   `cmd:"" help:"List the applications."`
 		Show   appShowCmd   `cmd:"" help:"Show one application."`
 		Delete appDeleteCmd `cmd:"" help:"Delete an application."`
+
+		Secret struct {
+			Create appSecretCreateCmd `cmd:"" help:"Make a client secret and print it, this once."`
+			List   appSecretListCmd   `cmd:"" help:"List the client secrets, without the secrets."`
+			Delete appSecretDeleteCmd `cmd:"" help:"End a client secret."`
+		} `cmd:"" help:"Client secrets of an application."`
+		Certificate struct {
+			Add    appCertificateAddCmd    `cmd:"" help:"Let the holder of a certificate's key speak for the application."`
+			List   appCertificateListCmd   `cmd:"" help:"List the certificates."`
+			Delete appCertificateDeleteCmd `cmd:"" help:"End a certificate."`
+		} `cmd:"" help:"Certificates of an application."`
+		Federated struct {
+			Create appFederatedCreateCmd `cmd:"" help:"Trust another issuer's tokens about a subject."`
+			List   appFederatedListCmd   `cmd:"" help:"List whose tokens are trusted."`
+			Delete appFederatedDeleteCmd `cmd:"" help:"Trust them no more."`
+		} `cmd:"" help:"Federated credentials of an application."`
+		Role struct {
+			Create   appRoleCreateCmd   `cmd:"" help:"Define a role of an application."`
+			List     appRoleListCmd     `cmd:"" help:"List an application's roles and who has them."`
+			Assign   appRoleAssignCmd   `cmd:"" help:"Give an identity a role of an application."`
+			Unassign appRoleUnassignCmd `cmd:"" help:"Take a role of an application back."`
+		} `cmd:"" help:"App roles: what an application's callers may be."`
 	} `cmd:"" group:"control" help:"Applications of the directory."`
 
 	Role struct {
@@ -88,6 +117,12 @@ type cli struct {
 		Recover secretRecoverCmd `cmd:"" help:"Bring a deleted secret back."`
 		Purge   secretPurgeCmd   `cmd:"" help:"End a deleted secret for good."`
 	} `cmd:"" group:"control" help:"Secrets in a key vault."`
+
+	SigningKey struct {
+		List   signingKeyListCmd   `cmd:"" help:"List the token service's signing keys."`
+		Rotate signingKeyRotateCmd `cmd:"" help:"Sign with the next key from now on."`
+		Revoke signingKeyRevokeCmd `cmd:"" help:"Take a signing key out of the key set, for an emergency."`
+	} `cmd:"" group:"control" help:"Signing keys of the token service."`
 
 	Trace struct {
 		Tail traceTailCmd `cmd:"" help:"Follow deliveries and refusals, each with its reason."`

@@ -22,7 +22,7 @@ type assigned struct {
 	PrincipalID string `json:"principalId"`
 	ClientID    string `json:"clientId"`
 	TenantID    string `json:"tenantId"`
-	ID          string `json:"id"` // ARM id of the user-assigned identity
+	ID          string `json:"id"` // ARM id: a user-assigned identity's own, a system-assigned one's below its instance
 }
 
 // identityResource is a user-assigned identity, or the system-assigned one as its host resource shows it.
@@ -64,7 +64,7 @@ func (a *admin) identityOf(ctx context.Context, path string) (assigned, error) {
 		if _, err := a.call(ctx, http.MethodGet, path+"/providers/Microsoft.ManagedIdentity/identities/default", apiVersion(identityVersion), nil, &detail); err != nil {
 			return assigned{}, err
 		}
-		id.PrincipalID, id.TenantID, id.ClientID = in.Identity.PrincipalID, in.Identity.TenantID, detail.Properties.ClientID
+		id.ID, id.PrincipalID, id.TenantID, id.ClientID = detail.ID, in.Identity.PrincipalID, in.Identity.TenantID, detail.Properties.ClientID
 	}
 	return id, nil
 }
@@ -78,9 +78,7 @@ func printAssigned(s *stdio, asJSON bool, id assigned) error {
 		row(w, "principal id", id.PrincipalID)
 		row(w, "client id", id.ClientID)
 		row(w, "tenant id", id.TenantID)
-		if id.ID != "" {
-			row(w, "id", id.ID)
-		}
+		row(w, "id", id.ID)
 	})
 }
 
