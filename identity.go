@@ -56,6 +56,8 @@ func (s *Server) settingsChanged(old, new *settings.Snapshot) {
 		if !ok {
 			s.hubs.CloseInstance(was.Name, hub.ClosePolicy, "The service was deleted")
 			s.trace.Forget(was.Name)
+		} else if is.Stopped && !was.Stopped {
+			s.hubs.CloseInstance(was.Name, hub.ClosePolicy, "The service was stopped")
 		}
 		if was.Source() != nil && (!ok || is.Source() == nil || *is.Source() != *was.Source()) {
 			s.identity.Flush(was.ResourceID())

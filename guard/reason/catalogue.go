@@ -66,6 +66,7 @@ const (
 	ConnectionLimit     Code = "connection_limit"
 	OriginDenied        Code = "origin_denied"
 	NetworkDenied       Code = "network_denied"
+	InstanceStopped     Code = "instance_stopped"
 )
 
 // Events on their way to a handler.
@@ -220,6 +221,8 @@ var catalogue = []Reason{
 		"add the origin to the allowed origins of the instance"},
 	{NetworkDenied, "the network rules of the instance do not admit this type of request from this address",
 		"see the instance's publicNetworkAccess and networkACLs; behind a reverse proxy name it by --trusted-proxy, or its address counts"},
+	{InstanceStopped, "the instance was stopped by an operator: its data plane serves nobody",
+		"set the instance's resourceStopped to false"},
 
 	// Events on their way to a handler.
 	{ClientGone, "the client left, or its request was given up, before the handler answered",

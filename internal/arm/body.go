@@ -207,6 +207,21 @@ func (d *reader) integer(at string, raw json.RawMessage) int {
 	return decode[int](d, at, raw, "an integer")
 }
 
+// choice decodes one of several texts, ignoring case, and returns it as it is spelled here; "" if it is absent.
+func (d *reader) choice(at string, raw json.RawMessage, values ...string) string {
+	faults := len(d.faults)
+	given := d.text(at, raw)
+	if absent(raw) || len(d.faults) > faults {
+		return ""
+	}
+	i := slices.IndexFunc(values, func(v string) bool { return strings.EqualFold(v, given) })
+	if i < 0 {
+		d.fault(at, "%q is none of %s", given, strings.Join(values, ", "))
+		return ""
+	}
+	return values[i]
+}
+
 func (d *reader) texts(at string, raw json.RawMessage) []string {
 	var list []string
 	for i, item := range d.array(at, raw) {

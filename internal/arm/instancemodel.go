@@ -2,7 +2,6 @@ package arm
 
 import (
 	"encoding/json"
-	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -25,13 +24,12 @@ var (
 		"privateEndpointConnections", "sharedPrivateLinkResources",
 	}
 	// activeProperties have fields of their own in the settings.
-	activeProperties = []string{"disableLocalAuth", "disableAadAuth", "publicNetworkAccess", "networkACLs", "tabard"}
+	activeProperties = []string{"disableLocalAuth", "disableAadAuth", "publicNetworkAccess", "networkACLs", "resourceStopped", "tabard"}
 	// inertProperties are stored and returned without effect. Those with a default are always returned, because
 	// clients read them unasked (spec control-plane.md 3.2); a value that differs from it earns a warning.
 	inertProperties = []inertProperty{
 		{name: "tls", initial: `{"clientCertEnabled":false}`},
 		{name: "regionEndpointEnabled", initial: `"Enabled"`, values: []string{"Enabled", "Disabled"}},
-		{name: "resourceStopped", initial: `"false"`, values: []string{"false", "true"}},
 		{name: "liveTraceConfiguration"},
 		{name: "resourceLogConfiguration"},
 		{name: "socketIO"},
@@ -60,6 +58,7 @@ type instanceBody struct {
 	identity       *identityChoice // nil: stays as it is
 	local, aad     bool            // disabled
 	closed         bool            // to the public network
+	stopped        bool
 	acls           *settings.NetworkACLs
 	extensions     *settings.Extensions
 	inert          map[string]json.RawMessage
@@ -88,17 +87,9 @@ func (d *reader) instanceBody(raw json.RawMessage) (*instanceBody, error) {
 	p := d.object("properties", doc["properties"], propertyNames...)
 	b.local = d.boolean("properties.disableLocalAuth", p["disableLocalAuth"])
 	b.aad = d.boolean("properties.disableAadAuth", p["disableAadAuth"])
+	b.stopped = strings.EqualFold(d.choice("properties.resourceStopped", p["resourceStopped"], "false", "true"), "true")
 	if raw, ok := p["tabard"]; ok {
-		const at = "properties.tabard"
-		names := []string{"allowTokenOverPlainHttp", "skipLoopbackValidation", "refuseGraphAudience", "identitySource"}
-		o := d.object(at, raw, names...)
-		d.only(at, o, names...)
-		b.extensions = &settings.Extensions{
-			AllowTokenOverHTTP:     d.boolean(at+".allowTokenOverPlainHttp", o["allowTokenOverPlainHttp"]),
-			SkipLoopbackValidation: d.boolean(at+".skipLoopbackValidation", o["skipLoopbackValidation"]),
-			RefuseGraphAudience:    d.boolean(at+".refuseGraphAudience", o["refuseGraphAudience"]),
-			IdentitySource:         d.identitySource(at+".identitySource", o["identitySource"]),
-		}
+		b.extensions = d.extensions("properties.tabard", raw)
 	}
 	b.closed = d.publicNetworkAccess("properties.publicNetworkAccess", p["publicNetworkAccess"])
 	b.acls = d.networkACLs("properties.networkACLs", p["networkACLs"])
@@ -131,13 +122,7 @@ func (k *inertProperty) check(d *reader, p object) {
 	case k.values == nil:
 		d.object(at, p[k.name])
 	default:
-		given := d.text(at, p[k.name])
-		i := slices.IndexFunc(k.values, func(v string) bool { return strings.EqualFold(v, given) })
-		if i < 0 {
-			d.fault(at, "%q is neither %s", given, strings.Join(k.values, " nor "))
-			return
-		}
-		p[k.name] = encode(k.values[i])
+		p[k.name] = encode(d.choice(at, p[k.name], k.values...))
 	}
 	if k.initial != "" && string(p[k.name]) == k.initial {
 		delete(p, k.name) // the default is not kept, so that setting it is the same as never setting it
@@ -159,34 +144,13 @@ func (b *instanceBody) apply(d *reader, in *settings.Instance) {
 		d.fault("kind", "cannot be changed from %q to %q", kind(in), b.kind)
 	}
 	in.Tags, in.SKU, in.Inert = b.tags, b.sku, b.inert
-	in.DisableLocalAuth, in.DisableAADAuth = b.local, b.aad
+	in.DisableLocalAuth, in.DisableAADAuth, in.Stopped = b.local, b.aad, b.stopped
 	in.PublicNetworkDisabled, in.NetworkACLs = b.closed, b.acls
 	if b.extensions != nil { // unknown to Azure's clients, so a PUT without it keeps it
 		source := in.Extensions.IdentitySource
 		in.Extensions = *b.extensions
 		in.Extensions.IdentitySource.KeepSecrets(source)
 	}
-}
-
-// identitySource decodes where the instance's tokens come from; settings judges it. Its secrets are never sent back.
-func (d *reader) identitySource(at string, raw json.RawMessage) *settings.IdentitySource {
-	if absent(raw) {
-		return nil
-	}
-	var s settings.IdentitySource
-	var kind string
-	fields := map[string]*string{
-		"type": &kind, "tenantId": &s.TenantID, "clientId": &s.ClientID, "credential": &s.Credential, "issuer": &s.Issuer, "tokenEndpoint": &s.TokenEndpoint,
-		"clientSecret": &s.ClientSecret, "certificate": &s.Certificate, "resourceParameter": &s.ResourceParameter,
-	}
-	names := slices.Sorted(maps.Keys(fields))
-	o := d.object(at, raw, names...)
-	d.only(at, o, names...)
-	for _, name := range names {
-		*fields[name] = d.text(at+"."+name, o[name])
-	}
-	s.Type = settings.SourceType(kind)
-	return &s
 }
 
 // plainLocation is the form in which ARM compares locations: "West US 2" is "westus2".
@@ -229,15 +193,7 @@ func patched(in *settings.Instance, patch json.RawMessage) (json.RawMessage, err
 
 // writable are the properties that a client may set, defaults included.
 func writable(in *settings.Instance) map[string]any {
-	extensions := map[string]any{
-		"allowTokenOverPlainHttp": in.Extensions.AllowTokenOverHTTP,
-		"skipLoopbackValidation":  in.Extensions.SkipLoopbackValidation,
-		"refuseGraphAudience":     in.Extensions.RefuseGraphAudience,
-	}
-	if source := in.Extensions.IdentitySource; source != nil {
-		extensions["identitySource"] = source.Redacted()
-	}
-	p := map[string]any{"disableLocalAuth": in.DisableLocalAuth, "disableAadAuth": in.DisableAADAuth, "tabard": extensions}
+	p := map[string]any{"disableLocalAuth": in.DisableLocalAuth, "disableAadAuth": in.DisableAADAuth, "tabard": writableExtensions(in), "resourceStopped": strconv.FormatBool(in.Stopped)}
 	writableNetwork(in, p)
 	for _, k := range inertProperties {
 		if k.initial != "" {

@@ -155,6 +155,10 @@ func (s *Server) serve(d *door, r *http.Request) {
 		s.answer(d, r, in, "", refuse(http.StatusForbidden, reason.NetworkDenied, "The network rules of this instance do not admit client connections from this address."))
 		return
 	}
+	if in.Stopped {
+		s.answer(d, r, in, "", refuse(http.StatusServiceUnavailable, reason.InstanceStopped, "This instance is stopped."))
+		return
+	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		s.answer(d, r, in, "", refuse(http.StatusBadRequest, "", "The query is not escaped correctly."))
@@ -225,7 +229,7 @@ func (s *Server) admit(d *door, r *http.Request, in *settings.Instance, hubName 
 			o.Roles = resp.Roles
 		}
 	}
-	no := cl.open(d, r, o, offers, chosen)
+	no := cl.open(d, r, in, o, offers, chosen)
 	if no != nil && resp != nil { // the application accepted a connection that now comes to nothing
 		cl.session.Disconnected(no.why())
 	}
@@ -241,7 +245,7 @@ func (n *refusal) why() string {
 }
 
 // open upgrades the connection and starts to read from it.
-func (cl *client) open(d *door, r *http.Request, o hub.ConnOptions, offers []string, chosen string) *refusal {
+func (cl *client) open(d *door, r *http.Request, in *settings.Instance, o hub.ConnOptions, offers []string, chosen string) *refusal {
 	s := cl.server
 	subprotocol, p, err := negotiate(offers, chosen)
 	if err != nil {
@@ -277,6 +281,9 @@ func (cl *client) open(d *door, r *http.Request, o hub.ConnOptions, offers []str
 	}
 	cl.conn = c
 	cl.start()
+	if now, ok := s.opt.Settings().Instance(in.Name); !ok || now.Stopped || !now.Created.Equal(in.Created) {
+		c.Close(hub.ClosePolicy, "The service was deleted or stopped") // by somebody who looked before we were listed
+	}
 	s.wg.Go(func() { // serve is counted itself, so the count is not zero
 		defer cl.turn.Unlock()
 		cl.read(d.conn, early)

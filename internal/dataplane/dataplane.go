@@ -107,6 +107,9 @@ func (c *call) answer() answer {
 			Status: http.StatusForbidden, Code: reason.NetworkDenied, Message: "The network rules of this instance do not admit REST requests from this address.",
 		})
 	}
+	if c.instance.Stopped {
+		return c.refuse(&access.Refusal{Status: http.StatusServiceUnavailable, Code: reason.InstanceStopped, Message: "This instance is stopped."})
+	}
 	var err error
 	if c.caller, err = c.opt.Authorize(c.instance, c.r, c.op.action); err != nil {
 		return c.refuse(err)

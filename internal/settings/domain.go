@@ -1,9 +1,11 @@
 package settings
 
 import (
+	"maps"
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -83,6 +85,38 @@ func (in *Instance) compileDomains(f *Faults) {
 		}
 	}
 }
+
+// domains finds the owner of each custom domain. Should two instances have one, which two nodes could write at once, it is
+// the one whose name comes first.
+func domains(instances map[string]*Instance) map[string]*Instance {
+	owners := map[string]*Instance{}
+	for _, in := range sorted(instances) {
+		for _, d := range in.CustomDomains {
+			if _, taken := owners[d.DomainName]; !taken {
+				owners[d.DomainName] = in
+			}
+		}
+	}
+	return owners
+}
+
+// sorted lists the values of a map by key.
+func sorted[T any](m map[string]*T) []*T {
+	list := make([]*T, 0, len(m))
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, m[key])
+	}
+	return list
+}
+
+// SortedCertificates lists the custom certificates by name.
+func (in *Instance) SortedCertificates() []*CustomCertificate { return sorted(in.CustomCertificates) }
+
+// SortedDomains lists the custom domains by name.
+func (in *Instance) SortedDomains() []*CustomDomain { return sorted(in.CustomDomains) }
+
+// SortedLinks lists the shared private links by name.
+func (in *Instance) SortedLinks() []*SharedPrivateLink { return sorted(in.SharedPrivateLinks) }
 
 // ValidDomainName tells whether a name in lower case may be a custom domain.
 func ValidDomainName(name string) bool {

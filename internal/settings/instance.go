@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -39,9 +40,13 @@ type Instance struct {
 	PublicNetworkDisabled bool         `json:"publicNetworkDisabled,omitempty"`
 	NetworkACLs           *NetworkACLs `json:"networkACLs,omitempty"`
 
-	// CustomCertificates and CustomDomains by lower-cased name.
+	// Stopped shuts the instance's data plane down: no connection, no REST call (ARM resourceStopped).
+	Stopped bool `json:"resourceStopped,omitempty"`
+
+	// CustomCertificates, CustomDomains and SharedPrivateLinks by lower-cased name.
 	CustomCertificates map[string]*CustomCertificate `json:"customCertificates,omitempty"`
 	CustomDomains      map[string]*CustomDomain      `json:"customDomains,omitempty"`
+	SharedPrivateLinks map[string]*SharedPrivateLink `json:"sharedPrivateLinkResources,omitempty"`
 
 	// Extensions are switches that Azure does not have.
 	Extensions Extensions `json:"extensions,omitzero"`
@@ -81,10 +86,25 @@ type Extensions struct {
 	SkipLoopbackValidation bool `json:"skipLoopbackValidation,omitempty"`
 	// RefuseGraphAudience refuses, at configuration, a handler whose empty resource would obtain a Microsoft Graph token.
 	RefuseGraphAudience bool `json:"refuseGraphAudience,omitempty"`
+	// EndpointValidation says what comes of a handler that fails the endpoint validation when a hub is configured: a
+	// warning ("", the default), a refusal ("enforce"), or nothing, since it is not asked ("off").
+	EndpointValidation string `json:"endpointValidation,omitempty"`
+	// MaxConnections bounds the client connections of the instance; 0: only the process's own limit holds.
+	MaxConnections int `json:"maxConnections,omitempty"`
 	// IdentitySource says where the instance's access tokens come from; nil: from its managed identity in the embedded
 	// directory. With another source the choice of managed identity does not matter.
 	IdentitySource *IdentitySource `json:"identitySource,omitempty"`
 }
+
+// The values of Extensions.EndpointValidation; ValidationWarn is stored as "".
+const (
+	ValidationWarn    = "warn"
+	ValidationEnforce = "enforce"
+	ValidationOff     = "off"
+)
+
+// Validation is EndpointValidation with its default filled in.
+func (e *Extensions) Validation() string { return cmp.Or(e.EndpointValidation, ValidationWarn) }
 
 // IdentityType says which managed identity an instance has. There is no combined value: one at a time.
 type IdentityType string
@@ -142,6 +162,10 @@ func (in *Instance) clone() *Instance {
 	c.NetworkACLs = in.NetworkACLs.clone()
 	c.CustomCertificates = cloneEach(in.CustomCertificates)
 	c.CustomDomains = cloneEach(in.CustomDomains)
+	c.SharedPrivateLinks = cloneEach(in.SharedPrivateLinks)
+	for _, l := range c.SharedPrivateLinks {
+		l.FQDNs = slices.Clone(l.FQDNs)
+	}
 	c.Tags = maps.Clone(in.Tags)
 	c.Inert = maps.Clone(in.Inert)
 	c.Hubs = make(map[string]*Hub, len(in.Hubs))

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -45,6 +46,7 @@ type Settings struct {
 // A Snapshot is every instance at one moment. It never changes.
 type Snapshot struct {
 	instances map[string]*Instance // by lower-cased name
+	domains   map[string]*Instance // by custom domain, in lower case
 }
 
 // Open loads the instances from the store. On the first start it creates the default one, with fresh keys.
@@ -104,6 +106,7 @@ func (s *Settings) reload() {
 		}
 		next.instances[key] = in
 	}
+	next.domains = domains(next.instances)
 	s.snapshot.Store(next)
 	for _, fn := range s.listeners {
 		fn(old, next)
@@ -122,6 +125,12 @@ func (sn *Snapshot) Instance(name string) (*Instance, bool) {
 // Instances are all instances by lower-cased name; not to be changed.
 func (sn *Snapshot) Instances() map[string]*Instance { return sn.instances }
 
+// InstanceOf finds the instance that has the host as a custom domain, ignoring case.
+func (sn *Snapshot) InstanceOf(host string) (*Instance, bool) {
+	in, ok := sn.domains[strings.ToLower(strings.TrimSuffix(host, "."))]
+	return in, ok
+}
+
 // Create stores a new instance. Missing keys are made, an absent SKU and identity get their defaults. The error
 // is [Faults] for a bad document and ErrExists when the name is taken.
 func (s *Settings) Create(ctx context.Context, in Instance) (*Instance, error) {
@@ -137,7 +146,7 @@ func (s *Settings) Create(ctx context.Context, in Instance) (*Instance, error) {
 	}
 	n.Created = s.now().UTC()
 	n.Modified = n.Created
-	if err := n.compile(); err != nil {
+	if err := cmp.Or(n.compile(), s.Snapshot().admit(n)); err != nil {
 		return nil, err
 	}
 	key := strings.ToLower(n.Name)
@@ -166,7 +175,7 @@ func (s *Settings) update(ctx context.Context, name string, edit func(*Instance)
 		if err := edit(n); err != nil {
 			return nil, false, err
 		}
-		if err := n.compile(); err != nil {
+		if err := cmp.Or(n.compile(), s.Snapshot().admit(n)); err != nil {
 			return nil, false, err
 		}
 		if strings.ToLower(n.Name) != key {

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
@@ -10,6 +11,7 @@ import (
 const (
 	MaxHubs          = 256
 	MaxEventHandlers = 32        // per hub
+	MaxListeners     = 10        // event listeners of all hubs together, Azure's own limit
 	maxPattern       = 4 << 10   // bytes of a userEventPattern
 	maxResource      = 2 << 10   // bytes of an audience
 	maxKeyText       = 1 << 10   // bytes of an access key
@@ -86,6 +88,8 @@ func (in *Instance) compile() error {
 		in.NetworkACLs.compile(&f)
 	}
 	in.compileDomains(&f)
+	in.compileLinks(&f)
+	in.Extensions.check(&f)
 	bytes := 0
 	for k, v := range in.Tags {
 		bytes += len(k) + len(v)
@@ -122,6 +126,50 @@ func (in *Instance) compile() error {
 	}
 	in.resourceID = in.ResourceID()
 	return nil
+}
+
+func (e *Extensions) check(f *Faults) {
+	switch e.EndpointValidation = strings.ToLower(e.EndpointValidation); e.EndpointValidation {
+	case "", ValidationEnforce, ValidationOff:
+	case ValidationWarn:
+		e.EndpointValidation = ""
+	default:
+		f.add("properties.tabard.endpointValidation", "%q is none of warn, enforce, off", e.EndpointValidation)
+	}
+	if e.MaxConnections < 0 {
+		f.add("properties.tabard.maxConnections", "%d is negative; 0 sets no limit", e.MaxConnections)
+	}
+}
+
+// admit refuses what an instance cannot have beside the others, or more of than it may: rules for what is written,
+// since a document that is stored must stay readable.
+func (sn *Snapshot) admit(in *Instance) error {
+	var f Faults
+	for _, d := range sorted(in.CustomDomains) {
+		if owner, ok := sn.domains[d.DomainName]; ok && !strings.EqualFold(owner.Name, in.Name) {
+			f.add("properties.domainName", "%q is a custom domain of another resource", d.DomainName)
+		}
+	}
+	listeners := 0
+	for _, h := range in.Hubs {
+		listeners += h.listeners()
+	}
+	if listeners > MaxListeners {
+		f.add("properties.eventListeners", "of all hubs together are more than %d", MaxListeners)
+	}
+	if len(f) > 0 {
+		return f
+	}
+	return nil
+}
+
+// listeners counts the hub's event listeners, which are kept without effect.
+func (h *Hub) listeners() int {
+	var list []json.RawMessage
+	if json.Unmarshal(h.Inert["eventListeners"], &list) != nil {
+		return 0
+	}
+	return len(list)
 }
 
 func checkKey(f *Faults, field, key string) {

@@ -1,0 +1,61 @@
+package arm
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"tabard/internal/settings"
+)
+
+// extensions decodes properties.tabard of an instance. A name that is not known is a fault: nobody but this service
+// reads it.
+func (d *reader) extensions(at string, raw json.RawMessage) *settings.Extensions {
+	names := []string{"allowTokenOverPlainHttp", "skipLoopbackValidation", "refuseGraphAudience", "endpointValidation", "maxConnections", "identitySource"}
+	o := d.object(at, raw, names...)
+	d.only(at, o, names...)
+	return &settings.Extensions{
+		AllowTokenOverHTTP:     d.boolean(at+".allowTokenOverPlainHttp", o["allowTokenOverPlainHttp"]),
+		SkipLoopbackValidation: d.boolean(at+".skipLoopbackValidation", o["skipLoopbackValidation"]),
+		RefuseGraphAudience:    d.boolean(at+".refuseGraphAudience", o["refuseGraphAudience"]),
+		EndpointValidation:     d.text(at+".endpointValidation", o["endpointValidation"]),
+		MaxConnections:         d.integer(at+".maxConnections", o["maxConnections"]),
+		IdentitySource:         d.identitySource(at+".identitySource", o["identitySource"]),
+	}
+}
+
+func writableExtensions(in *settings.Instance) map[string]any {
+	e := &in.Extensions
+	m := map[string]any{
+		"allowTokenOverPlainHttp": e.AllowTokenOverHTTP,
+		"skipLoopbackValidation":  e.SkipLoopbackValidation,
+		"refuseGraphAudience":     e.RefuseGraphAudience,
+		"endpointValidation":      e.Validation(),
+		"maxConnections":          e.MaxConnections,
+	}
+	if source := e.IdentitySource; source != nil {
+		m["identitySource"] = source.Redacted()
+	}
+	return m
+}
+
+// identitySource decodes where the instance's tokens come from; settings judges it. Its secrets are never sent back.
+func (d *reader) identitySource(at string, raw json.RawMessage) *settings.IdentitySource {
+	if absent(raw) {
+		return nil
+	}
+	var s settings.IdentitySource
+	var kind string
+	fields := map[string]*string{
+		"type": &kind, "tenantId": &s.TenantID, "clientId": &s.ClientID, "credential": &s.Credential, "issuer": &s.Issuer, "tokenEndpoint": &s.TokenEndpoint,
+		"clientSecret": &s.ClientSecret, "certificate": &s.Certificate, "resourceParameter": &s.ResourceParameter,
+	}
+	names := slices.Sorted(maps.Keys(fields))
+	o := d.object(at, raw, names...)
+	d.only(at, o, names...)
+	for _, name := range names {
+		*fields[name] = d.text(at+"."+name, o[name])
+	}
+	s.Type = settings.SourceType(kind)
+	return &s
+}
