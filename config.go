@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tabard/guard"
+	"tabard/internal/audit"
 )
 
 // Config is everything that can be set from outside: command-line flags, TABARD_… environment variables and the
@@ -103,6 +104,10 @@ type Config struct {
 	// those who embed the package.
 	Sample *SampleHandler `kong:"-" yaml:"-" json:"-"`
 
+	// AuditAge and AuditRecords bound what is kept of changes: the oldest records go when one of them is reached.
+	AuditAge     time.Duration `help:"How long records of changes are kept, at least 1h." default:"2160h" env:"TABARD_AUDIT_AGE"`
+	AuditRecords int64         `help:"How many records of changes are kept, at least 100." default:"100000" env:"TABARD_AUDIT_RECORDS"`
+
 	// MaxConnections bounds the client connections of the whole process.
 	MaxConnections int `help:"Client connections of the whole process at most." default:"100000" env:"TABARD_MAX_CONNECTIONS"`
 	// ShutdownTimeout bounds how long a stop waits for clients, deliveries and requests.
@@ -136,6 +141,12 @@ func (c *Config) complete() {
 	}
 	if c.MaxConnections == 0 {
 		c.MaxConnections = 100_000
+	}
+	if c.AuditAge == 0 {
+		c.AuditAge = audit.DefaultMaxAge
+	}
+	if c.AuditRecords == 0 {
+		c.AuditRecords = audit.DefaultMaxRecords
 	}
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = 20 * time.Second
@@ -192,6 +203,12 @@ func (c Config) Validate() error {
 	}
 	if c.TokenLifetime < 5*time.Minute || c.TokenLifetime > 24*time.Hour {
 		fault("token-lifetime: %v is not between 5m and 24h", c.TokenLifetime)
+	}
+	if c.AuditAge < time.Hour {
+		fault("audit-age: %v is less than 1h", c.AuditAge)
+	}
+	if c.AuditRecords < 100 {
+		fault("audit-records: %d is less than 100", c.AuditRecords)
 	}
 	if c.MaxConnections < 1 {
 		fault("max-connections: %d is not positive", c.MaxConnections)

@@ -61,7 +61,7 @@ var layout = map[string]struct {
 		[]string{"tabard/internal/hub", "tabard/internal/access", "tabard/internal/filter", "tabard/internal/settings", "tabard/internal/trace", "tabard/guard/reason"}, nil},
 	"tabard/internal/portal": {"the web page for operators, embedded; it knows nothing that another client could not ask for", nil, nil},
 	"tabard/internal/arm": {"the control plane: ARM- and Graph-shaped routes",
-		[]string{"tabard/internal/settings", "tabard/internal/directory", "tabard/internal/rbac", "tabard/internal/keyvault", "tabard/internal/trace", "tabard/guard/reason"}, nil},
+		[]string{"tabard/internal/settings", "tabard/internal/directory", "tabard/internal/rbac", "tabard/internal/keyvault", "tabard/internal/trace", "tabard/internal/audit", "tabard/guard/reason"}, nil},
 }
 
 // heavy names the libraries with one owner.

@@ -74,13 +74,14 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 		Live:         live{s.hubs},
 		CheckHandler: s.checkHandler,
 
-		Done: stopping,
-		Log:  s.log,
+		Audit: s.audit,
+		Done:  stopping,
+		Log:   s.log,
 	})
 	vaults, page := s.vaultHandler(), s.portalHandler()
 	ok := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
 	// No http.ServeMux here either: SDKs send paths with "//" in front, which it would redirect.
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.audited(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method + " " + r.URL.EscapedPath() {
 		case "GET /healthz", "HEAD /healthz":
 			ok(w, r)
@@ -109,7 +110,7 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 			}
 			control.ServeHTTP(w, r)
 		}
-	})
+	}), s.vaultOf)
 }
 
 // asAdmin serves what only the admin token may do.

@@ -29,6 +29,7 @@ import (
 	"github.com/google/uuid"
 
 	"tabard/internal/access"
+	"tabard/internal/audit"
 	"tabard/internal/directory"
 	"tabard/internal/egress"
 	"tabard/internal/eventhandler"
@@ -71,6 +72,7 @@ type Server struct {
 	vaults     *keyvault.Vaults
 	secrets    *reference.Resolver
 	admin      *adminToken
+	audit      *audit.Log
 	tls        *tls.Config
 	caFile     string
 
@@ -145,6 +147,9 @@ func (s *Server) openState(ctx context.Context) error {
 		return fmt.Errorf("open state: %w", err)
 	}
 	if s.service, err = openService(ctx, s.store); err != nil {
+		return err
+	}
+	if err = s.openAudit(ctx); err != nil {
 		return err
 	}
 	if s.directory, err = directory.Open(ctx, s.store, directory.Options{VaultResources: s.origins.vaultResources}); err != nil {
@@ -335,6 +340,9 @@ func (s *Server) Close() error {
 			if t != nil {
 				t.close()
 			}
+		}
+		if s.audit != nil {
+			s.closeErr = errors.Join(s.closeErr, s.audit.Close())
 		}
 		if s.store != nil {
 			s.store.Close()

@@ -72,12 +72,15 @@ func anys[T any](list []T) []any {
 
 // vaultHandler serves the secrets API of the vaults that have no address of their own.
 func (s *Server) vaultHandler() http.Handler {
-	return s.vaults.Handler(func(r *http.Request) (string, bool) { return s.origins.vaultOf(r.Host) })
+	return s.vaults.Handler(s.vaultOf)
 }
+
+func (s *Server) vaultOf(r *http.Request) (name string, ok bool) { return s.origins.vaultOf(r.Host) }
 
 // ownVaultHandler serves one vault at an address of its own.
 func (s *Server) ownVaultHandler(name string) http.Handler {
-	return s.vaults.Handler(func(*http.Request) (string, bool) { return name, true })
+	this := func(*http.Request) (string, bool) { return name, true }
+	return s.audited(s.vaults.Handler(this), this)
 }
 
 // vaultBases are the hosts under which the default vault is reached, with their ports, the preferred first. Another

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"tabard/internal/audit"
 	"tabard/internal/directory"
 	"tabard/internal/keyvault"
 	"tabard/internal/rbac"
@@ -56,6 +57,9 @@ type Options struct {
 	Live Live
 	// CheckHandler asks an event handler of a hub now whether it wants events. nil: it is not asked.
 	CheckHandler func(ctx context.Context, in *settings.Instance, hub string, h *settings.EventHandler) HandlerCheck
+
+	// Audit finds what was recorded of changes. nil: nothing was.
+	Audit *audit.Log
 
 	// Done ends live traces when it is closed, so that a shutdown need not wait for their readers. nil: never.
 	Done <-chan struct{}
@@ -159,7 +163,7 @@ func (s *server) serve(c *call) (reply, error) {
 	if err := s.checkScope(c); err != nil {
 		return reply{}, err
 	}
-	return rt.handle(c)
+	return s.audited(rt, c)
 }
 
 // A Refusal is what Authorize says to a caller whose credential is good and does not suffice (status 403), or cannot be

@@ -58,6 +58,8 @@ func (s *server) table() []route {
 		{"PUT", u + federated + "/{credential}", msi, s.putARMFederated},
 		{"DELETE", u + federated + "/{credential}", msi, s.deleteARMFederated},
 
+		{"GET", subscription + "/providers/Microsoft.Insights/eventtypes/management/values", activityVersions, s.listActivity},
+
 		{"GET", "/tenants", res, s.listTenants},
 		{"GET", "/subscriptions", res, s.listSubscriptions},
 		{"GET", subscription, res, s.getSubscription},
