@@ -57,7 +57,8 @@ func (s *Server) newTrust(resources ...string) (*trust, error) {
 		return t, nil
 	}
 	var err error
-	t.foreign, err = guard.NewVerifier(guard.Trust{Issuers: s.cfg.TrustIssuer, Audiences: t.audiences, Transport: s.egress.Transport()})
+	// People sign in elsewhere only: the embedded directory has none.
+	t.foreign, err = guard.NewVerifier(guard.Trust{Issuers: s.cfg.TrustIssuer, Audiences: t.audiences, Transport: s.egress.Transport(), Users: true})
 	return t, err
 }
 

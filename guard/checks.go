@@ -116,6 +116,19 @@ func ago(d time.Duration) string { return d.Round(time.Second).String() }
 
 // checkKind: only an application's access token passes; not a user's, not an id
 // token, which may have this receiver as its audience.
+func (v *Verifier) checkKind(c *Claims) *Error {
+	if v.users && c.delegated() {
+		return nil
+	}
+	return checkKind(c)
+}
+
+// delegated tells whether the token is one that an application got for a user:
+// it has a scope, names both, and is no id token.
+func (c *Claims) delegated() bool {
+	return c.Scopes != "" && !c.nonce && (c.IdentityType == "" || c.IdentityType == "user") && c.AppID != "" && c.ObjectID != ""
+}
+
 func checkKind(c *Claims) *Error {
 	because := ""
 	switch {

@@ -47,6 +47,11 @@ type Trust struct {
 	// Default: none is demanded.
 	Roles []string
 
+	// Users lets access tokens of users pass too: those that an application got
+	// for a person who signed in, with a scope (scp) for the audience. It is for
+	// what people operate, not for event handlers. Default: applications only.
+	Users bool
+
 	// CAFile is a PEM file of certificate authorities to trust for the issuers, in
 	// addition to the system's or to RootCAs.
 	CAFile string
@@ -112,6 +117,7 @@ type Verifier struct {
 	tenants   map[string]bool // lower case; empty: those of the issuers
 	callers   map[string]bool // lower case; empty: any
 	roles     []string
+	users     bool
 	lifetime  time.Duration
 	now       func() time.Time
 	seen      *seenTokens // nil: none
@@ -128,6 +134,7 @@ func NewVerifier(t Trust) (*Verifier, error) {
 	v := &Verifier{
 		audiences: slices.Clone(t.Audiences),
 		roles:     slices.Clone(t.Roles),
+		users:     t.Users,
 		tenants:   lowerSet(t.Tenants),
 		callers:   lowerSet(t.Callers),
 		lifetime:  orDefault(t.MaxLifetime, 48*time.Hour),
@@ -352,7 +359,7 @@ func (v *Verifier) judgeBy(ctx context.Context, is *issuer, t *parsedToken, rec 
 		{stageIssuer, c.Issuer, checkIssuer(set, key, c)},
 		{stageAudience, c.Audience, v.checkAudience(c)},
 		{stageLifetime, "", v.checkLifetime(c)},
-		{stageKind, c.IdentityType, checkKind(c)},
+		{stageKind, c.IdentityType, v.checkKind(c)},
 		{stageCaller, c.ObjectID, v.checkCaller(c)},
 		{stageRoles, "", v.checkRoles(c)},
 	} {
