@@ -51,6 +51,9 @@ func (v *Vaults) backup(vault, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if len(w.versions) > maxBackupVersions {
+		return "", badParameter("Secret %s has more versions than a backup can have: %d.", name, maxBackupVersions)
+	}
 	b := backup{Name: w.versions[0].Name}
 	size := 0
 	for _, s := range w.versions {
@@ -111,6 +114,8 @@ func (v *Vaults) restore(ctx context.Context, vault, blob string) (newest *store
 			return marked(w.mark, b.Name)
 		case len(w.versions) > 0:
 			return conflict("", "Secret %s already exists in this vault; a backup is restored under its own name only.", b.Name)
+		case w.key == nil:
+			return errNoKey
 		case v.index.versions()+len(b.Versions) > v.maxVersions:
 			return badParameter("This service holds as many versions of secrets as it can: %d. Purge what is not needed.", v.maxVersions)
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"tabard/internal/store"
 )
@@ -203,6 +204,30 @@ func (x *index) all() []*Vault {
 		}
 	}
 	return list
+}
+
+// extent tells how much there is and when it was last changed, so that whoever compares it with what was there before
+// notices a store that was put back to an older state.
+func (x *index) extent() (vaults, versions int, newest time.Time) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	last := int64(0)
+	for _, st := range x.vaults {
+		if st.vault == nil {
+			continue
+		}
+		vaults++
+		last = max(last, st.vault.Modified.Unix())
+		for _, s := range st.secrets {
+			if s.mark != nil {
+				last = max(last, s.mark.Since)
+			}
+			for _, v := range s.versions {
+				last = max(last, v.Updated)
+			}
+		}
+	}
+	return vaults, x.count, time.Unix(last, 0).UTC()
 }
 
 // A named is an item of a list: a secret's newest version and its mark.

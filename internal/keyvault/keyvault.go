@@ -38,18 +38,19 @@ const DefaultVault = "default"
 
 // Limits. At each of them the answer is a 400 or 413 that names it, and nothing is changed.
 const (
-	MaxValue       = 25_600    // bytes of a secret's value (Azure's)
-	MaxVaults      = 256       // of the installation, deleted ones included
-	MaxVersions    = 100_000   // of all secrets together
-	maxContentType = 255       // characters
-	maxTags        = 15        // of a secret
-	maxTag         = 256       // characters of a tag's key or value
-	maxPage        = 25        // items of a list
-	maxBody        = 64 << 10  // bytes of a request's body
-	maxRestore     = 16 << 20  // bytes of a restore's body
-	maxBackup      = 8 << 20   // bytes of all values in a backup
-	maxURL         = 8 << 10   // bytes of path and query
-	sweepEvery     = time.Hour // between looks for what has to be purged
+	MaxValue          = 25_600    // bytes of a secret's value (Azure's)
+	MaxVaults         = 256       // of the installation, deleted ones included
+	MaxVersions       = 100_000   // of all secrets together
+	maxContentType    = 255       // characters
+	maxTags           = 15        // of a secret
+	maxTag            = 256       // characters of a tag's key or value
+	maxPage           = 25        // items of a list
+	maxBody           = 64 << 10  // bytes of a request's body
+	maxRestore        = 16 << 20  // bytes of a restore's body
+	maxBackup         = 8 << 20   // bytes of all values in a backup
+	maxBackupVersions = 500       // in a backup (Azure's)
+	maxURL            = 8 << 10   // bytes of path and query
+	sweepEvery        = time.Hour // between looks for what has to be purged
 )
 
 // Options of [Open]. Verify, Authority, TenantID and Origin are required.
@@ -139,6 +140,8 @@ func Open(ctx context.Context, s *store.Store, opt Options) (*Vaults, error) {
 			return nil, fmt.Errorf("keyvault: create the default vault: %w", err)
 		}
 	}
+	vaults, versions, newest := v.index.extent()
+	v.log.Info("vaults opened", "vaults", vaults, "versions", versions, "lastChange", newest)
 	life, stop := context.WithCancel(context.Background()) // lives until Close
 	v.stop = stop
 	v.done.Go(func() { v.run(life) })

@@ -189,14 +189,11 @@ func (c *call) listDeleted() (int, any, error) {
 }
 
 func (c *call) listVersions() (int, any, error) {
-	if _, _, err := c.v.get(c.key, c.secret, ""); err != nil {
+	_, w, err := c.v.get(c.key, c.secret, "")
+	if err != nil {
 		return 0, nil, err
 	}
 	return c.page(func(after string, limit int) ([]any, string) {
-		_, w, err := c.v.get(c.key, c.secret, "")
-		if err != nil {
-			return nil, ""
-		}
 		items, last := []any{}, ""
 		for _, s := range w.versions { // oldest first
 			at := sortable(s)

@@ -56,10 +56,13 @@ func (v *Vaults) get(vault, name, id string) (*stored, view, error) {
 	return found, w, nil
 }
 
+// errNoKey is why nothing can be sealed or opened in a vault whose data key does not open.
+var errNoKey = errors.New("the key of the vault does not open")
+
 // open unseals the value of a version.
 func (v *Vaults) open(w *view, vault, name string, s *stored) ([]byte, error) {
 	if w.key == nil {
-		return nil, unavailable(errors.New("the key of the vault does not open"))
+		return nil, unavailable(errNoKey)
 	}
 	value, err := w.key.Open(s.Sealed, []byte(docKey(secretKind, vault, name, s.ID)))
 	if err != nil {
@@ -80,6 +83,8 @@ func (v *Vaults) set(ctx context.Context, vault, name string, value []byte, e ed
 			return vaultNotFound()
 		case w.mark != nil:
 			return marked(w.mark, name)
+		case w.key == nil:
+			return errNoKey
 		}
 		if v.index.versions() >= v.maxVersions {
 			return badParameter("This service holds as many versions of secrets as it can: %d. Purge what is not needed.", v.maxVersions)

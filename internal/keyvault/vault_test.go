@@ -260,5 +260,16 @@ func TestBounds(t *testing.T) {
 		}
 	}
 	u.do("POST", "/secrets/big/backup"+latest, "").refused(400, "BadParameter", "")
+	for i := range maxBackupVersions + 1 {
+		if i == maxBackupVersions {
+			u.do("POST", "/secrets/many/backup"+latest, "").want(200)
+		}
+		if _, err := w.vaults.set(t.Context(), "va1", "many", []byte("x"), edit{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m := u.do("POST", "/secrets/many/backup"+latest, "").refused(400, "BadParameter", "").message(); !strings.Contains(m, "500") {
+		t.Errorf("message %s", m)
+	}
 	u.do("GET", "/secrets?x="+strings.Repeat("x", maxURL), "").refused(400, "BadParameter", "")
 }

@@ -443,7 +443,10 @@ func (r *Resolver) Rejected(in *settings.Instance, uris []string) {
 // returns: from then on no event gets the value of before, unless the vault cannot be asked.
 func (r *Resolver) vaultChanged(vault, name string) {
 	r.each(func(k key, e *entry) {
-		if at, ok := r.opt.Locate(k.uri.Host); ok && at == vault && (name == "" || name == k.uri.Name) {
+		if name != "" && name != k.uri.Name {
+			return
+		}
+		if at, ok := r.opt.Locate(k.uri.Host); ok && at == vault {
 			e.invalidate()
 		}
 	})
