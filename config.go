@@ -82,6 +82,9 @@ type Config struct {
 
 	// TokenLifetime is the life of managed-identity tokens, 5 minutes to 24 hours.
 	TokenLifetime time.Duration `help:"Life of managed-identity access tokens, 5m to 24h." default:"24h" env:"TABARD_TOKEN_LIFETIME"`
+	// ClientTokenLifetime is the life of the tokens that the token endpoint issues to applications, 5 minutes to 24 hours.
+	// 0 means 60 to 90 minutes, spread so that a fleet that started together does not come back together.
+	ClientTokenLifetime time.Duration `help:"Life of the access tokens that applications get, 5m to 24h; without it 60 to 90 minutes, spread." env:"TABARD_CLIENT_TOKEN_LIFETIME"`
 	// IMDSIdentity lists the user-assigned identities that the IMDS endpoint hands out. Dangerous: every program on this
 	// host gets their tokens. Empty: the endpoint is off.
 	IMDSIdentity []string `name:"imds-identity" help:"User-assigned identity (name, client id or ARM id) whose tokens every program on this host gets at the IMDS endpoint, which is off without one. Repeatable." env:"TABARD_IMDS_IDENTITY" placeholder:"NAME"`
@@ -209,6 +212,9 @@ func (c Config) Validate() error {
 	}
 	if c.AuditRecords < 100 {
 		fault("audit-records: %d is less than 100", c.AuditRecords)
+	}
+	if life := c.ClientTokenLifetime; life != 0 && (life < 5*time.Minute || life > 24*time.Hour) {
+		fault("client-token-lifetime: %v is not between 5m and 24h", life)
 	}
 	if c.MaxConnections < 1 {
 		fault("max-connections: %d is not positive", c.MaxConnections)

@@ -162,7 +162,7 @@ func (s *Server) openState(ctx context.Context) error {
 		return fmt.Errorf("open settings: %w", err)
 	}
 	if s.tokens, err = tokenservice.New(ctx, s.store, s.directory, tokenservice.Options{
-		Authority: s.origins.authority, Lifetime: s.cfg.TokenLifetime, Log: s.log,
+		Authority: s.origins.authority, Lifetime: s.cfg.TokenLifetime, ClientLifetime: s.cfg.ClientTokenLifetime, Log: s.log,
 		Transport: fetch{s}, AllowLoopbackHTTP: s.cfg.AllowLoopbackTokenHTTP,
 		WorkloadOrigin: s.workloadOrigin, IMDS: s.cfg.IMDSIdentity, RevokedKeys: s.cfg.RevokedSigningKey,
 	}); err != nil {
