@@ -53,6 +53,8 @@ var layout = map[string]struct {
 		[]string{"tabard/internal/store", "tabard/guard", "tabard/guard/reason"}, nil},
 	"tabard/internal/keyvault/reference": {"the secrets that handlers' URLs refer to: read from embedded and real vaults, remembered, refreshed",
 		[]string{"tabard/internal/keyvault", "tabard/internal/settings", "tabard/internal/identity", "tabard/internal/egress", "tabard/guard/reason"}, []string{"azure"}},
+	"tabard/internal/customdomain": {"certificates of custom domains: secrets of a vault, served by name",
+		[]string{"tabard/internal/settings"}, []string{"pkcs12"}},
 	"tabard/internal/eventhandler": {"match a rule, call the handler with a token, read the answer",
 		[]string{"tabard/internal/settings", "tabard/internal/identity", "tabard/internal/trace", "tabard/internal/egress", "tabard/guard/reason"}, nil},
 	"tabard/internal/clientws": {"a WebSocket client's life",
@@ -73,6 +75,7 @@ var heavy = map[string]string{
 	"gobwas":   "github.com/gobwas/ws",
 	"protobuf": "google.golang.org/protobuf",
 	"azure":    "github.com/Azure/",
+	"pkcs12":   "software.sslmate.com/",
 }
 
 func TestPackagesImportOnlyWhatTheLayoutAllows(t *testing.T) {

@@ -158,32 +158,26 @@ func (o *origins) reached(r *http.Request) string {
 	return cmp.Or(found, scheme) + "://" + r.Host
 }
 
-// instanceName tells which instance a request on the public listener is for: {name}.<host> selects one, any
-// other host is the default instance.
-func (o *origins) instanceName(r *http.Request) string {
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil {
-		return settings.DefaultInstance
-	}
-	for _, u := range o.public {
-		if host == u.Hostname() {
-			return settings.DefaultInstance
-		}
+// named tells which instance a host, with or without a port, names: a host of the service itself is the default one,
+// {name}.<host> another. ok is false for hosts that are not the service's.
+func (o *origins) named(host string) (name string, ok bool) {
+	host = strings.TrimSuffix(hostOf(host), ".")
+	if host == "localhost" || net.ParseIP(host) != nil {
+		return settings.DefaultInstance, true
 	}
 	label, parent, _ := strings.Cut(host, ".")
 	if parent == "localhost" {
-		return label
+		return label, true
 	}
 	for _, u := range o.public {
-		if parent == u.Hostname() {
-			return label
+		switch u.Hostname() {
+		case host:
+			return settings.DefaultInstance, true
+		case parent:
+			name, ok = label, true
 		}
 	}
-	return settings.DefaultInstance
+	return name, ok
 }
 
 // names are the hosts that a certificate must cover.

@@ -90,22 +90,22 @@ func TestTheOriginThatACallerUsed(t *testing.T) {
 
 func TestTheHostSelectsTheInstance(t *testing.T) {
 	o := originsOf(Config{PublicURL: []string{"https://wps.example.com"}})
-	for host, want := range map[string]string{
+	for host, want := range map[string]string{ // empty: a custom domain's, or nobody's
 		"wps.example.com":          "default",
 		"WPS.example.com:443":      "default",
 		"two.wps.example.com":      "two",
 		"Two.WPS.example.com.":     "two",
-		"a.b.wps.example.com":      "default", // not one label below: no instance has that name
+		"a.b.wps.example.com":      "", // not one label below: no instance has that name
 		"two.localhost:8080":       "two",
 		"localhost:8080":           "default",
 		"127.0.0.1:8080":           "default",
 		"[::1]:8080":               "default",
-		"unknown-proxy.internal":   "default",
-		"two.evil.example":         "default",
-		"wps.example.com.evil.com": "default",
+		"unknown-proxy.internal":   "",
+		"two.evil.example":         "",
+		"wps.example.com.evil.com": "",
 	} {
-		if got := o.instanceName(&http.Request{Host: host}); got != want {
-			t.Errorf("Host %s selects %s, want %s", host, got, want)
+		if got, ok := o.named(host); got != want || ok != (want != "") {
+			t.Errorf("Host %s selects %q, want %q", host, got, want)
 		}
 	}
 }

@@ -117,12 +117,13 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 		} else if name, ok := vaults[d]; ok {
 			opt.Handler = s.ownVaultHandler(name)
 		} else {
-			choose := func(r *http.Request) *settings.Instance { return s.instance(s.origins.instanceName(r)) }
+			choose := s.chooseInstance
 			if name, ok := own[d]; ok {
 				choose = func(*http.Request) *settings.Instance { return s.instance(name) }
 			}
 			opt.Handler, d.clients = s.publicHandler(choose)
 			opt.IsUpgrade, opt.Upgrade = isClientPath, d.clients.ServeConn
+			opt.TLS = s.publicTLS()
 		}
 		d.server = listen.New(opt)
 	}

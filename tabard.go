@@ -30,6 +30,7 @@ import (
 
 	"tabard/internal/access"
 	"tabard/internal/audit"
+	"tabard/internal/customdomain"
 	"tabard/internal/directory"
 	"tabard/internal/egress"
 	"tabard/internal/eventhandler"
@@ -71,6 +72,7 @@ type Server struct {
 	vaultTrust *trust // tokens for the vaults
 	vaults     *keyvault.Vaults
 	secrets    *reference.Resolver
+	domains    *customdomain.Certificates
 	admin      *adminToken
 	audit      *audit.Log
 	tls        *tls.Config
@@ -258,10 +260,12 @@ func (s *Server) build(ctx context.Context) error {
 		return err
 	}
 	s.secrets = s.newReferences()
+	s.domains = s.newDomains()
 	s.access = access.New(access.Options{
 		Endpoints: s.origins.endpoints, ServiceKey: s.serviceKey, Tokens: s.data.verify, Allowed: s.mayOnDataPlane,
 	})
 	s.settings.OnChange(s.settingsChanged)
+	s.settings.OnChange(s.domains.Changed)
 	s.directory.OnChange(s.directoryChanged)
 	s.rbac.OnChange(s.secrets.RolesChanged) // a role may have been all that let an identity read
 	s.tokens.OnRevoke(s.identity.FlushAll)  // what a revoked key signed is worth nothing

@@ -78,7 +78,7 @@ func newEntry(in *settings.Instance, uri settings.SecretURI) *entry {
 	return &entry{in: in, uri: uri}
 }
 
-// refer notes which hubs refer to the secret, nil for none.
+// refer notes who refers to the secret, nil for nobody.
 func (e *entry) refer(w *want) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -315,11 +315,15 @@ func (r *Resolver) Changed(old, now *settings.Snapshot) {
 			k := key{by, uri}
 			w := wanted[k]
 			if w == nil {
-				w = &want{in: in}
+				w = &want{in: in, hubs: []HubName{}}
 				wanted[k] = w
 			}
+			w.anew = w.anew || changed
+			if hub == nil {
+				return
+			}
 			w.hubs = append(w.hubs, HubName{in.Name, hub.Name})
-			w.anew = w.anew || changed || was != in && !sameHub(was.Hubs[hubKey(hub)], hub)
+			w.anew = w.anew || was != in && !sameHub(was.Hubs[hubKey(hub)], hub)
 		})
 	}
 	r.mu.Lock()
@@ -353,8 +357,8 @@ func (r *Resolver) Changed(old, now *settings.Snapshot) {
 // A want is why a secret is held.
 type want struct {
 	in   *settings.Instance
-	hubs []HubName
-	anew bool // it shall be read again
+	hubs []HubName // that refer to it; none, but not nil, if only a custom certificate does
+	anew bool      // it shall be read again
 }
 
 // A HubName is a hub of an instance.
@@ -363,8 +367,14 @@ type HubName struct {
 	Hub      string `json:"hub"`
 }
 
-// references calls fn for each secret that an instance's hubs refer to, repeats included.
+// references calls fn for each secret that an instance's hubs refer to, repeats included, and without a hub for those
+// that are its custom certificates.
 func references(in *settings.Instance, fn func(*settings.Hub, settings.SecretURI)) {
+	for _, c := range in.CustomCertificates {
+		if uri, err := settings.ParseSecretURI(c.SecretURI()); err == nil { // always, in settings that were checked
+			fn(nil, uri)
+		}
+	}
 	for _, hub := range in.SortedHubs() {
 		for _, h := range hub.EventHandlers {
 			for _, text := range h.Template().SecretURIs() {
