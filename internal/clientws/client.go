@@ -15,7 +15,7 @@ import (
 // there is one at a time: a reliable client that comes back over another socket waits until what the old one brought
 // has been dealt with.
 type client struct {
-	turn     sync.Mutex // held for the reader
+	turn     sync.Mutex // held for the reader, which may be this goroutine or that
 	server   *Server
 	conn     *hub.Conn
 	hub      *hub.Hub
@@ -27,8 +27,8 @@ type client struct {
 	acks     acked
 	streams  streams
 
-	asking bool           // an event may be under way
-	asked  sync.WaitGroup // waits for it
+	asked  chan struct{} // closed when the event that was under way is over; nil: there was none
+	putOff []frame       // what a loop could not take in, see quick
 
 	mu         sync.Mutex              // guards the following
 	started    bool                    // the connected event is on its way

@@ -10,4 +10,6 @@ import (
 
 func rawConn(net.Conn) syscall.RawConn { return nil }
 
-func receiveRaw(syscall.RawConn, func(*scratch, []byte) error) error { return errors.ErrUnsupported }
+func receiveRaw(syscall.RawConn, func(*scratch, []byte) error, func() bool) error {
+	return errors.ErrUnsupported
+}

@@ -10,11 +10,11 @@ import (
 
 // rawConn returns what allows to wait for bytes without a buffer, for a plain TCP socket.
 func rawConn(conn net.Conn) syscall.RawConn {
-	tcp, ok := conn.(*net.TCPConn)
+	socket, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil
 	}
-	raw, err := tcp.SyscallConn()
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return nil
 	}
@@ -22,7 +22,7 @@ func rawConn(conn net.Conn) syscall.RawConn {
 }
 
 // receiveRaw is receive for a socket of which the system tells when it has something.
-func receiveRaw(raw syscall.RawConn, feed func(*scratch, []byte) error) error {
+func receiveRaw(raw syscall.RawConn, feed func(*scratch, []byte) error, busy func() bool) error {
 	var s *scratch
 	var n int
 	var failed error
@@ -35,6 +35,10 @@ func receiveRaw(raw syscall.RawConn, feed func(*scratch, []byte) error) error {
 			}
 		}
 		if failed == syscall.EAGAIN {
+			if busy != nil && !busy() {
+				failed = errAtRest
+				return true
+			}
 			scratches.Put(s)
 			return false // wait, without a buffer
 		}

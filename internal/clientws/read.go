@@ -1,6 +1,7 @@
 package clientws
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"net"
@@ -8,20 +9,104 @@ import (
 	"tabard/internal/hub"
 )
 
-// read serves the client, whose turn it is, until its socket is gone. It is the only place that knows how bytes come to
-// the parser: a loop over many sockets would feed the same parser.
-func (cl *client) read(conn net.Conn, early []byte) {
+// serve has the client, whose turn it is, served until its socket is gone: by a loop over many sockets where there is
+// one for it, otherwise by a goroutine. The caller is counted in the server's goroutines, and so is the client from now
+// on.
+func (cl *client) serve(conn net.Conn, early []byte) {
+	cl.server.wg.Add(1)
 	cl.parser = parser{limit: cl.server.opt.MaxMessage}
-	feed := func(s *scratch, data []byte) error {
-		cl.conn.Heard()
-		return cl.parser.feed(s, data, cl)
+	if len(early) > 0 || !watch(conn, cl) {
+		go cl.read(conn, early)
 	}
+}
+
+// read serves the client on a goroutine of its own, which may wait for the application.
+func (cl *client) read(conn net.Conn, early []byte) {
 	s := scratches.Get().(*scratch)
-	err := feed(s, early)
+	err := cl.take(s, early)
 	scratches.Put(s)
 	if err == nil {
-		err = receive(conn, feed)
+		err = errBusy
 	}
+	cl.goOn(conn, err)
+}
+
+// Ways in which reading ends for the time being.
+var (
+	errBusy   = errors.New("the client's next request waits for the application")
+	errAtRest = errors.New("nothing waits for the application any more")
+)
+
+// take takes in what the client sent.
+func (cl *client) take(s *scratch, data []byte) error {
+	cl.conn.Heard()
+	return cl.parser.feed(s, data, cl)
+}
+
+// takeQuickly is take for a loop, which must not wait: what has to wait for the application is put off, and the error is
+// errBusy.
+func (cl *client) takeQuickly(s *scratch, data []byte) error {
+	cl.conn.Heard()
+	err := cl.parser.feed(s, data, quick{cl})
+	if err == nil && len(cl.putOff) > 0 {
+		return errBusy
+	}
+	return err
+}
+
+// A quick sink puts off what comes while the application is asked.
+type quick struct{ *client }
+
+func (q quick) message(op hub.Opcode, payload []byte) error {
+	if q.mustWait() {
+		q.putOff = append(q.putOff, frame{op, bytes.Clone(payload)})
+		return nil
+	}
+	return q.client.message(op, payload)
+}
+
+func (q quick) control(op hub.Opcode, payload []byte) error {
+	if q.mustWait() {
+		q.putOff = append(q.putOff, frame{op, bytes.Clone(payload)})
+		return nil
+	}
+	return q.client.control(op, payload)
+}
+
+// A frame is a message or control frame that was put off.
+type frame struct {
+	op      hub.Opcode
+	payload []byte
+}
+
+// mustWait tells whether what comes now has to wait, itself or for something before it.
+func (cl *client) mustWait() bool { return len(cl.putOff) > 0 || cl.waiting() }
+
+// goOn serves the client after err: with what was put off and what comes then if it is errBusy, until a loop can take
+// over again; to the end of the socket otherwise.
+func (cl *client) goOn(conn net.Conn, err error) {
+	for _, f := range cl.putOff {
+		to := cl.message
+		if f.op != hub.OpText && f.op != hub.OpBinary {
+			to = cl.control
+		}
+		if failed := to(f.op, f.payload); failed != nil {
+			err = failed
+			break
+		}
+	}
+	cl.putOff = nil
+	for err == errBusy || err == errAtRest {
+		if err == errAtRest && watch(conn, cl) {
+			return
+		}
+		err = receive(conn, cl.take, cl.waiting)
+	}
+	cl.finish(conn, err)
+}
+
+// finish ends the reading of a socket from which nothing more is expected, for the reason err.
+func (cl *client) finish(conn net.Conn, err error) {
 	var bad *violation
 	if errors.As(err, &bad) {
 		cl.settle()
@@ -31,18 +116,25 @@ func (cl *client) read(conn net.Conn, early []byte) {
 	if bad != nil || errors.Is(err, errClosed) {
 		// The last frames are on their way, and the hub closes the socket after them or in time. What the client is
 		// still sending is read until then: closing a socket with unread bytes can take back what was written.
-		_ = receive(conn, func(*scratch, []byte) error { return nil })
+		_ = receive(conn, func(*scratch, []byte) error { return nil }, nil)
 	}
 	if !cl.conn.Reliable() {
 		cl.settle() // what the client sent before it went is carried out
 	}
 	cl.conn.Lost(conn, hub.ReasonLost)
+	release(conn)
+	cl.turn.Unlock()
+	cl.server.wg.Done()
 }
 
-// receive passes on what comes until it or the socket fails. Between messages it holds no buffer.
-func receive(conn net.Conn, feed func(*scratch, []byte) error) error {
+// receive passes on what comes until it or the socket fails. Between messages it holds no buffer. If busy is given and
+// says no when there is nothing to read, and the socket is one that a loop can read, that ends with errAtRest.
+func receive(conn net.Conn, feed func(*scratch, []byte) error, busy func() bool) error {
 	if raw := rawConn(conn); raw != nil {
-		return receiveRaw(raw, feed)
+		if !loopable(conn) {
+			busy = nil
+		}
+		return receiveRaw(raw, feed, busy)
 	}
 	// A read that waits needs a buffer: a small one, since most connections wait most of the time.
 	var small [512]byte

@@ -74,13 +74,13 @@ func (s *Server) recover(d *door, r *http.Request, in *settings.Instance, hubNam
 		}
 	}
 	answer := hub.Verbatim(accepted(r, name))
-	if c.Resume(d.conn, answer, cl.protocol.Connected(id, c.UserID(), s.token(h.Instance(), h.Name(), id))) != nil {
+	conn := s.poll(d.conn)
+	if c.Resume(conn, answer, cl.protocol.Connected(id, c.UserID(), s.token(h.Instance(), h.Name(), id))) != nil {
 		return s.refuseRecovery(d, r) // it ended a moment ago
 	}
 	s.wg.Go(func() { // serve is counted itself, so the count is not zero
 		cl.turn.Lock()
-		defer cl.turn.Unlock()
-		cl.read(d.conn, early)
+		cl.serve(conn, early)
 	})
 	return nil
 }

@@ -96,11 +96,24 @@ func (cl *client) answer(req *subprotocol.Request, failure *subprotocol.AckError
 // settle waits until the application has answered the client's last event: the requests of a connection are carried
 // out one after the other (event handlers, section 8.5). Meanwhile nothing is read, and the client is not watched.
 func (cl *client) settle() {
-	if cl.asking {
+	if cl.waiting() {
 		cl.conn.Hold()
-		cl.asked.Wait()
+		<-cl.asked
 		cl.conn.Heard()
-		cl.asking = false
+	}
+	cl.asked = nil
+}
+
+// waiting tells whether the application has yet to answer.
+func (cl *client) waiting() bool {
+	if cl.asked == nil {
+		return false
+	}
+	select {
+	case <-cl.asked:
+		return false
+	default:
+		return true
 	}
 }
 
@@ -108,10 +121,10 @@ func (cl *client) settle() {
 // acknowledgements and cancellations go on.
 func (cl *client) begin(req *subprotocol.Request) {
 	req.Data = bytes.Clone(req.Data) // it may lie in the read buffer, and outlives the call
-	cl.asking = true
-	cl.asked.Add(1)
+	asked := make(chan struct{})
+	cl.asked = asked
 	cl.server.wg.Go(func() { // the reader is counted, so the count is not zero
-		defer cl.asked.Done()
+		defer close(asked)
 		if req.Kind == subprotocol.Invoke {
 			cl.invoke(req)
 		} else {

@@ -19,8 +19,9 @@ type ConnOptions struct {
 	Roles  []string // what the client may do; see the package's role limits
 	Groups []string // joined before the first message can arrive; valid names
 
-	// Socket carries the connection. The hub writes to it and closes it; the caller reads from it. A *net.TCPConn
-	// is written to by the shard's flusher, any other by a goroutine of its own while there is something to write.
+	// Socket carries the connection. The hub writes to it and closes it; the caller reads from it. A plain TCP socket,
+	// which is a [syscall.Conn], is written to by the shard's flusher, any other by a goroutine of its own while there
+	// is something to write.
 	Socket net.Conn
 	// First is written before everything else: the handshake's answer and the first frames.
 	First []*Frame

@@ -215,7 +215,7 @@ func abandon(socket net.Conn) {
 	if over, ok := socket.(interface{ NetConn() net.Conn }); ok {
 		socket = over.NetConn()
 	}
-	if tcp, ok := socket.(*net.TCPConn); ok {
+	if tcp, ok := socket.(interface{ SetLinger(sec int) error }); ok {
 		tcp.SetLinger(0) // fails only if it is closed already
 	}
 	socket.Close()

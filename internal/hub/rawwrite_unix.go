@@ -10,7 +10,7 @@ import (
 
 // rawConn returns what allows a write that does not wait, for a plain TCP socket.
 func rawConn(socket net.Conn) syscall.RawConn {
-	tcp, ok := socket.(*net.TCPConn)
+	tcp, ok := socket.(syscall.Conn)
 	if !ok {
 		return nil
 	}
