@@ -33,6 +33,12 @@ func (s *Server) audited(next http.Handler, vault func(*http.Request) (name stri
 		case keyvault.InPath(r.URL.EscapedPath()):
 			name, _ := vault(r)
 			return s.auditSecret(r, name, segments)
+		case strings.HasPrefix(r.URL.EscapedPath(), vaultPath): // the same, beneath the admin address
+			if name, inner, ok := beneath(r, vaultPath); ok {
+				if within, ok := pathSegments(inner.URL.EscapedPath()); ok {
+					return s.auditSecret(r, name, within)
+				}
+			}
 		}
 		about := &audit.Request{Caller: s.auditCaller(r, s.control)}
 		about.Resource, about.Operation = armAction(r.Method, segments)
@@ -64,7 +70,7 @@ func (s *Server) auditCaller(r *http.Request, trusted *trust) audit.Caller {
 
 // auditSecret describes a request to a vault's secrets, by the names of Azure's data actions.
 func (s *Server) auditSecret(r *http.Request, vault string, segments []string) *audit.Request {
-	about := &audit.Request{Caller: s.auditCaller(r, s.vaultTrust), Resource: r.URL.Path, VaultSecret: true}
+	about := &audit.Request{Caller: s.auditCaller(r, s.vaultTrust), Resource: r.URL.Path}
 	if v, ok := s.vaults.Vault(vault); ok {
 		about.Resource = v.ResourceID() + "/secrets"
 		if len(segments) > 1 {

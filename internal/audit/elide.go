@@ -18,16 +18,16 @@ var secretNames = map[string]bool{
 }
 
 // elide returns a document without its secrets: members known to hold one, text in queries and user parts of URLs
-// (but for references to a vault, which are made to be seen), and what a vault's secret holds, if it is one.
-// What is no JSON object becomes nil.
-func elide(text []byte, isVaultSecret bool) json.RawMessage {
+// (but for references to a vault, which are made to be seen), and a text named value, which is what a vault's secret
+// holds and, on this service, nothing else has. What is no JSON object becomes nil.
+func elide(text []byte) json.RawMessage {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
 	var doc map[string]any
 	if dec.Decode(&doc) != nil || doc == nil {
 		return nil
 	}
-	if _, ok := doc["value"].(string); ok && isVaultSecret {
+	if _, ok := doc["value"].(string); ok { // whatever road the request came by
 		doc["value"] = elided
 	}
 	raw, err := json.Marshal(without(doc))

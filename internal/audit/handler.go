@@ -14,7 +14,6 @@ import (
 type Request struct {
 	Caller              Caller
 	Operation, Resource string
-	VaultSecret         bool // the answer may be a secret of a vault
 }
 
 // An Entry is the record of a request on its way. A nil Entry, of a request that is not recorded, takes everything and
@@ -156,13 +155,13 @@ func (a *answer) record() *Record {
 		rec.Code = e.Error.Code
 		return rec
 	}
-	rec.Before = elide(a.entry.before, a.about.VaultSecret)
+	rec.Before = elide(a.entry.before)
 	after := a.entry.after
 	// The answer to an action is not what the resource is, and may be a secret whose members nobody foresaw.
 	if after == nil && (r.Method == http.MethodPut || r.Method == http.MethodPatch || a.status == http.StatusCreated) {
 		after = a.body.Bytes()
 	}
-	rec.After = elide(after, a.about.VaultSecret)
+	rec.After = elide(after)
 	return rec
 }
 
