@@ -2,6 +2,7 @@
 // against the real service; nothing of it is replaced.
 import { spawn, execFile } from "node:child_process";
 import { createServer } from "node:http";
+import { generateKeyPairSync, sign } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -63,6 +64,43 @@ export async function start(...flags) {
       rmSync(data, { recursive: true, force: true });
       return child.exitCode;
     },
+  };
+}
+
+/** program runs a module that prints one JSON object in a process of its own, with this environment and no other. */
+export async function program(source, env = {}) {
+  const child = spawn(process.execPath, ["--input-type=module", "-"], {
+    cwd: import.meta.dirname, env: { PATH: process.env.PATH, ...env }, stdio: ["pipe", "pipe", "inherit"],
+  });
+  child.stdin.end(source);
+  let output = "";
+  child.stdout.on("data", (b) => (output += b));
+  const [code] = await once(child, "close");
+  if (code !== 0) throw new Error(`the program ended with ${code}: ${output}`);
+  return JSON.parse(output);
+}
+
+/** certificate makes a self-signed one with a fresh RSA key, both as PEM. Node reads certificates and makes none. */
+export function certificate(name) {
+  const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const der = (tag, ...parts) => {
+    const body = Buffer.concat(parts);
+    const length = body.length < 128 ? [body.length] : body.length < 256 ? [0x81, body.length] : [0x82, body.length >> 8, body.length & 0xff];
+    return Buffer.concat([Buffer.from([tag, ...length]), body]);
+  };
+  const sequence = (...parts) => der(0x30, ...parts);
+  const sha256WithRSA = sequence(Buffer.from("06092a864886f70d01010b0500", "hex"));
+  const subject = sequence(der(0x31, sequence(Buffer.from("0603550403", "hex"), der(0x0c, Buffer.from(name)))));
+  const time = (year) => der(0x18, Buffer.from(`${year}0101000000Z`));
+  const now = new Date().getUTCFullYear();
+  const body = sequence(
+    der(0xa0, der(0x02, Buffer.from([2]))), der(0x02, Buffer.from([1])), sha256WithRSA, subject, sequence(time(now - 1), time(now + 2)), subject,
+    publicKey.export({ type: "spki", format: "der" }),
+  );
+  const signed = sequence(body, sha256WithRSA, der(0x03, Buffer.from([0]), sign("sha256", body, privateKey)));
+  return {
+    certificate: `-----BEGIN CERTIFICATE-----\n${signed.toString("base64").replace(/.{64}/g, "$&\n")}\n-----END CERTIFICATE-----\n`,
+    key: privateKey.export({ type: "pkcs8", format: "pem" }),
   };
 }
 

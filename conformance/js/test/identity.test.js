@@ -2,8 +2,7 @@
 // where by environment variables alone. Each runs in a process of its own, since the library finds its source once.
 import { after, before, test } from "node:test";
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { start } from "../harness.js";
+import { program, start } from "../harness.js";
 
 let service, identity, environment;
 
@@ -18,20 +17,8 @@ before(async () => {
 
 after(() => service?.stop());
 
-/** program runs a module that prints one JSON object, in the identity's environment, trusting the local authority. */
-async function program(source, env = {}) {
-  const child = spawn(process.execPath, ["--input-type=module", "-"], {
-    cwd: import.meta.dirname,
-    env: { PATH: process.env.PATH, NODE_EXTRA_CA_CERTS: service.caFile, ISSUER: service.issuer, ...environment, ...env },
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  child.stdin.end(source);
-  let output = "";
-  child.stdout.on("data", (b) => (output += b));
-  const code = await new Promise((r) => child.on("close", r));
-  assert.equal(code, 0, output);
-  return JSON.parse(output);
-}
+/** run is program in the identity's environment, trusting the local authority. */
+const run = (source, env) => program(source, { NODE_EXTRA_CA_CERTS: service.caFile, ISSUER: service.issuer, ...environment, ...env });
 
 const verify = `
 import { createRemoteJWKSet, jwtVerify } from "jose";
@@ -49,7 +36,7 @@ for (const [name, credential] of Object.entries({
   DefaultAzureCredential: "new DefaultAzureCredential()",
 })) {
   test(`${name} gets a token that jose verifies, and remembers it`, async () => {
-    const got = await program(`
+    const got = await run(`
       import { DefaultAzureCredential, ManagedIdentityCredential } from "@azure/identity";
       ${verify}
       const credential = ${credential};
@@ -66,7 +53,7 @@ for (const [name, credential] of Object.entries({
 }
 
 test("a header that was rotated away, another identity and an unknown resource are refused in words", async () => {
-  const ask = (env, resource = "api://orders") => program(`
+  const ask = (env, resource = "api://orders") => run(`
     import { ManagedIdentityCredential } from "@azure/identity";
     try {
       await new ManagedIdentityCredential(process.env.ID ? { clientId: process.env.ID } : {}).getToken("${resource}/.default");
