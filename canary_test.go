@@ -27,6 +27,7 @@ type nosyHandler struct {
 	*httptest.Server
 	mu     sync.Mutex
 	tokens []string
+	url    string // of the last request
 	status int
 }
 
@@ -36,6 +37,7 @@ func newNosyHandler(t *testing.T) *nosyHandler {
 		token := r.Header.Get("Authorization")
 		h.mu.Lock()
 		h.tokens = append(h.tokens, strings.TrimPrefix(token, "Bearer "))
+		h.url = r.URL.String()
 		status := h.status
 		h.mu.Unlock()
 		w.Header().Set("WebHook-Allowed-Origin", "*")
@@ -48,6 +50,12 @@ func newNosyHandler(t *testing.T) *nosyHandler {
 	}))
 	t.Cleanup(h.Close)
 	return h
+}
+
+func (h *nosyHandler) lastURL() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.url
 }
 
 func (h *nosyHandler) answer(status int) {

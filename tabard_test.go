@@ -23,7 +23,13 @@ import (
 	"tabard"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDir); dir != "" {
+		crashingService(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // A running service under test.
 type running struct {
