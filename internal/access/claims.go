@@ -19,6 +19,13 @@ const lastExpiry = 253402300799
 type claims map[string]any
 
 func parseClaims(payload []byte) (claims, *Refusal) {
+	if c, ok := parseQuickly(payload); ok {
+		return c, nil
+	}
+	return parseFully(payload)
+}
+
+func parseFully(payload []byte) (claims, *Refusal) {
 	var c claims
 	d := json.NewDecoder(bytes.NewReader(payload))
 	d.SetNumberType(json.UnmarshalJSONNumber)
