@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync"
+	"time"
 
 	"tabard/internal/eventhandler"
 	"tabard/internal/hub"
@@ -26,6 +27,8 @@ type client struct {
 	parser   parser
 	acks     acked
 	streams  streams
+	since    time.Time // for the records, and where the client is
+	caller   string
 
 	asked  chan struct{} // closed when the event that was under way is over; nil: there was none
 	putOff []frame       // what a loop could not take in, see quick
@@ -46,6 +49,7 @@ func (cl *client) start() {
 	over, why := cl.over, cl.why
 	cl.mu.Unlock()
 	if over {
+		cl.finished(why)
 		cl.session.Disconnected(why)
 	}
 }
@@ -61,6 +65,7 @@ func (cl *client) ended(reason string) {
 	}
 	cl.cancelStreams()
 	if started {
+		cl.finished(reason)
 		cl.session.Disconnected(reason)
 	}
 }

@@ -206,7 +206,7 @@ func (cl *client) sendToGroup(req *subprotocol.Request) *subprotocol.AckError {
 	if req.NoEcho {
 		o.Except = cl.conn
 	}
-	cl.hub.SendToGroup(m, o)
+	cl.published(m, cl.hub.SendToGroup(m, o))
 	return nil
 }
 

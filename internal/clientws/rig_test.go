@@ -141,6 +141,7 @@ func (r *rig) shortWay() string {
 					conn.Close()
 					return
 				}
+				q.RemoteAddr = conn.RemoteAddr().String()
 				r.server.ServeConn(conn, q)
 			})
 		}

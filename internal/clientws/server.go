@@ -50,7 +50,7 @@ type Options struct {
 	Events *eventhandler.Dispatcher
 	// Hubs takes connections in. Whoever closes this server closes it first.
 	Hubs *hub.Registry
-	// Trace gets a record of every refused handshake; nil keeps none.
+	// Trace gets a record of every connection that begins, ends or is refused, and of every publication; nil keeps none.
 	Trace *trace.Recorder
 	// Log gets what clients did wrong, at debug level. Default: discarded.
 	Log *slog.Logger
@@ -285,6 +285,7 @@ func (cl *client) open(d *door, r *http.Request, in *settings.Instance, o hub.Co
 		return refuse(http.StatusServiceUnavailable, "", "The service is stopping.")
 	}
 	cl.conn = c
+	cl.begun(r, o.UserID, o.Subprotocol)
 	cl.start()
 	if now, ok := s.opt.Settings().Instance(in.Name); !ok || now.Stopped || !now.Created.Equal(in.Created) {
 		c.Close(hub.ClosePolicy, "The service was deleted or stopped") // by somebody who looked before we were listed
@@ -312,9 +313,7 @@ func (s *Server) answer(d *door, r *http.Request, in *settings.Instance, hubName
 	d.refuse(no.status, header, no.body)
 	s.opt.Log.Debug("client refused", "hub", hubName, "status", no.status, "code", no.code, "why", no.why())
 	if no.code != "" && in != nil {
-		s.opt.Trace.Record(trace.Record{
-			Kind: trace.Connection, Instance: in.Name, Hub: hubName[:min(len(hubName), 128)], Status: no.status, Code: no.code, Detail: no.why(),
-		})
+		s.refused(r, in, hubName, no)
 	}
 }
 

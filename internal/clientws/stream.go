@@ -102,7 +102,7 @@ func (cl *client) publishPart(st *stream, m *hub.Message) {
 			return enveloped
 		}
 	}
-	cl.hub.SendToGroup(m, o)
+	cl.published(m, cl.hub.SendToGroup(m, o))
 }
 
 // endStream publishes the last message of a stream and forgets it. It carries an empty text, for clients pass over

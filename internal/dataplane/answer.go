@@ -14,9 +14,10 @@ import (
 
 // An answer is what goes back to the caller.
 type answer struct {
-	status int
-	code   string // of an error, also sent as x-ms-error-code
-	body   []byte // JSON; empty: no body
+	status  int
+	code    string // of an error, also sent as x-ms-error-code
+	message string // of an error
+	body    []byte // JSON; empty: no body
 
 	allow     string // of 405
 	challenge string // of 401, what is wrong with the token; empty: there was none
@@ -97,7 +98,7 @@ func failed(status int, code, target, message string) answer {
 		Details    *string `json:"details"`
 		InnerError *string `json:"innererror"`
 	}{Code: code, Message: message, Target: target})
-	return answer{status: status, code: code, body: body}
+	return answer{status: status, code: code, message: message, body: body}
 }
 
 func badRequest(format string, args ...any) answer {

@@ -9,7 +9,9 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 const publishPath = "/api/hubs/chat/groups/g/:send?api-version=2024-12-01"
@@ -18,6 +20,15 @@ const publishPath = "/api/hubs/chat/groups/g/:send?api-version=2024-12-01"
 func BenchmarkPublish(b *testing.B) {
 	s := newService(b)
 	publish := s.publisher()
+	b.ReportAllocs()
+	for b.Loop() {
+		publish()
+	}
+}
+
+// BenchmarkPublishUntraced is the same without records: the difference is what the trace costs a publication.
+func BenchmarkPublishUntraced(b *testing.B) {
+	publish := newService(b).untraced().publisher()
 	b.ReportAllocs()
 	for b.Loop() {
 		publish()
@@ -93,3 +104,44 @@ type discard struct {
 func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) WriteHeader(status int)      { d.status = status }
 func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// BenchmarkTracedFanout publishes to 1000 members by turns with the trace and without it, so that both meet the same
+// machine, and reports what the trace adds.
+func BenchmarkTracedFanout(b *testing.B) {
+	const members = 1000
+	s := newService(b)
+	var received atomic.Int64
+	done := make(chan struct{}, 1)
+	var target atomic.Int64
+	frame := int64(2 + 2 + 128) // a text frame of 128 bytes has 4 bytes of header
+	for range members {
+		c := s.connect(who{groups: []string{"g"}, raw: true})
+		go func() {
+			buf := make([]byte, 4096)
+			for {
+				n, err := c.net.Read(buf)
+				if err != nil {
+					return
+				}
+				if received.Add(int64(n)) == target.Load() {
+					done <- struct{}{}
+				}
+			}
+		}()
+	}
+	var took [2]time.Duration
+	publish := [2]func(){s.publisher(), s.untraced().publisher()}
+	for b.Loop() {
+		for i, p := range publish {
+			target.Store(received.Load() + members*frame)
+			start := time.Now()
+			p()
+			<-done
+			took[i] += time.Since(start)
+		}
+	}
+	b.ReportMetric(0, "ns/op") // a round is two publications
+	b.ReportMetric(float64(took[0].Nanoseconds())/float64(b.N), "traced-ns/publication")
+	b.ReportMetric(float64(took[1].Nanoseconds())/float64(b.N), "untraced-ns/publication")
+	b.ReportMetric(100*(float64(took[0])/float64(took[1])-1), "%trace")
+}

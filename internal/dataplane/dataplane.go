@@ -17,6 +17,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"tabard/guard/reason"
 	"tabard/internal/access"
@@ -31,7 +32,7 @@ type Options struct {
 	Instance func(*http.Request) *settings.Instance
 	Hubs     *hub.Registry
 	Access   *access.Verifier
-	Trace    *trace.Recorder // gets the requests that were refused; may be nil
+	Trace    *trace.Recorder // gets every request and publication; may be nil
 	// Authorize lets a request in and says who it is from, as Access.Server does, which is the default. Its error is an
 	// *access.Refusal.
 	Authorize func(in *settings.Instance, r *http.Request, action string) (access.Principal, error)
@@ -66,8 +67,10 @@ func New(opt Options) http.Handler {
 type call struct {
 	*handler
 	r        *http.Request
+	began    time.Time
 	instance *settings.Instance
 	op       *operation
+	refused  *access.Refusal // why the caller is not let in
 
 	// The names in the path, unescaped; empty where the operation has none.
 	hubName, group, user, connection, permission string
@@ -79,8 +82,10 @@ type call struct {
 
 // ServeHTTP answers one request.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{handler: h, r: r}
-	c.answer().write(w, r)
+	c := &call{handler: h, r: r, began: time.Now()}
+	a := c.answer()
+	c.record(&a) // first: who has the answer finds the record
+	a.write(w, r)
 }
 
 // answer routes, authorizes, validates and does.
@@ -121,17 +126,14 @@ func (c *call) answer() answer {
 	return c.op.serve(c)
 }
 
-// refuse answers a caller who is not let in, and leaves a record of why.
+// refuse answers a caller who is not let in, and notes why.
 func (c *call) refuse(err error) answer {
 	var why *access.Refusal
 	if !errors.As(err, &why) {
 		c.opt.Log.Error("authorization failed", "operation", c.op.id, "err", err)
 		return internalError()
 	}
-	c.opt.Trace.Record(trace.Record{
-		Kind: trace.Request, Instance: c.instance.Name, Hub: c.hubName, Connection: c.connection, User: c.user,
-		Event: c.op.id, Claims: why.Claims, Status: why.Status, Code: why.Code, Detail: why.Message,
-	})
+	c.refused = why
 	if why.Err != nil {
 		c.opt.Log.Warn("a token could not be verified", "operation", c.op.id, "code", why.Code, "err", why.Err)
 	}

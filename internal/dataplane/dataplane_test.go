@@ -75,7 +75,7 @@ func TestARefusedCallerIsAnsweredAndRecorded(t *testing.T) {
 		t.Fatalf("%d records", len(records))
 	}
 	r := records[0]
-	if r.Kind != trace.Request || r.Code != reason.KeySignatureInvalid || r.Status != 401 || r.Hub != "chat" || r.User != "u" || r.Event != "WebPubSub_SendToUser" {
+	if r.Kind != trace.Request || r.Code != reason.KeySignatureInvalid || r.Status != 401 || r.Hub != "chat" || r.User != "u" || r.Operation != "SendToUser" {
 		t.Errorf("%+v", r)
 	}
 	for _, secret := range []string{primaryKey, "secret payload", "eyJ"} {

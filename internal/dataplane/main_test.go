@@ -61,17 +61,7 @@ func newService(t testing.TB) *service {
 			return s.roles != nil && s.roles.Allowed(p.ObjectID, scope, action, true)
 		},
 	})
-	s.handler = dataplane.New(dataplane.Options{
-		Instance: func(r *http.Request) *settings.Instance {
-			if strings.HasPrefix(r.Host, "nobody.") {
-				return nil
-			}
-			return s.instance
-		},
-		Hubs:   s.hubs,
-		Access: s.access,
-		Trace:  s.trace,
-	})
+	s.handler = s.newHandler(s.trace)
 	server := httptest.NewServer(s.handler)
 	s.url = server.URL
 	t.Cleanup(func() {
@@ -81,6 +71,27 @@ func newService(t testing.TB) *service {
 		s.hubs.Close(ctx) // what is still open is cut off
 	})
 	return s
+}
+
+func (s *service) newHandler(rec *trace.Recorder) http.Handler {
+	return dataplane.New(dataplane.Options{
+		Instance: func(r *http.Request) *settings.Instance {
+			if strings.HasPrefix(r.Host, "nobody.") {
+				return nil
+			}
+			return s.instance
+		},
+		Hubs:   s.hubs,
+		Access: s.access,
+		Trace:  rec,
+	})
+}
+
+// untraced is the same service without a trace.
+func (s *service) untraced() *service {
+	other := *s
+	other.handler = s.newHandler(nil)
+	return &other
 }
 
 // sign makes the token of an SDK for a URL.

@@ -11,6 +11,7 @@ import (
 // An operation is one line of the published API. Its id is the operationId of the definition.
 type operation struct {
 	id     string
+	name   string // the id without its prefix, as Azure's metrics and logs have it
 	method string
 	path   string // with the definition's parameter names
 	// action is the data action that a role has to allow, in the table without its provider; which operation needs
@@ -102,6 +103,7 @@ var routes = func() (routes []*route) {
 			}
 		}
 		rt.ops = append(rt.ops, op)
+		op.name = op.id[strings.IndexByte(op.id, '_')+1:]
 		op.action = "Microsoft.SignalRService/WebPubSub/" + op.action
 		rt.allow = strings.TrimPrefix(rt.allow+", "+op.method, ", ")
 	}

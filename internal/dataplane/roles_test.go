@@ -100,7 +100,7 @@ func TestEachOperationNeedsItsAction(t *testing.T) {
 			s.want(403, q)
 			records := s.trace.Records(trace.Filter{Instance: "default", Last: 1})
 			want := " allows Microsoft.SignalRService/WebPubSub/" + actions[name] + " at " + s.instance.ResourceID() + "."
-			if r := records[0]; r.Code != reason.RoleUnassigned || r.Status != 403 || r.Event != row.id || !strings.HasSuffix(r.Detail, want) || string(r.Claims) != `{"oid":"`+who+`"}` {
+			if r := records[0]; r.Code != reason.RoleUnassigned || r.Status != 403 || r.Operation != strings.TrimPrefix(row.id, "WebPubSub_") || !strings.HasSuffix(r.Detail, want) || string(r.Claims) != `{"oid":"`+who+`"}` {
 				t.Errorf("%s: recorded %+v, want %q", row.id, r, want)
 			}
 		}
@@ -150,7 +150,7 @@ func TestBadTokensOfADirectory(t *testing.T) {
 	s.want(401, request{method: "POST", path: "/api/hubs/chat/:send", body: "hi", token: directoryToken(owner)})
 	s.post(202, "/api/hubs/chat/:send", "hi", "text/plain")
 	var codes []reason.Code
-	for _, r := range s.trace.Records(trace.Filter{Instance: "default"}) {
+	for _, r := range s.trace.Records(trace.Filter{Instance: "default", Level: trace.Warning}) {
 		codes = append(codes, r.Code)
 	}
 	if want := []reason.Code{reason.SignatureInvalid, reason.NoToken, reason.DiscoveryFailed, reason.AADAuthDisabled}; !slices.Equal(codes, want) {

@@ -11,7 +11,7 @@ import (
 const MaxTTL = 300
 
 // send reads what the sends have in common and hands it to deliver.
-func (c *call) send(filtered bool, deliver func(*hub.Message, hub.SendOptions)) answer {
+func (c *call) send(filtered bool, deliver func(*hub.Message, hub.SendOptions) int) answer {
 	ttl, refused := c.integer("messageTtlSeconds", 0, 0, MaxTTL)
 	if refused != nil {
 		return *refused
@@ -30,30 +30,35 @@ func (c *call) send(filtered bool, deliver func(*hub.Message, hub.SendOptions)) 
 	if refused != nil {
 		return *refused
 	}
-	deliver(m, o)
+	c.published(m, deliver(m, o))
 	return accepted()
 }
 
 func (c *call) sendToAll() answer {
-	return c.send(true, func(m *hub.Message, o hub.SendOptions) {
+	return c.send(true, func(m *hub.Message, o hub.SendOptions) int {
 		o.Excluded = c.params("excluded")
-		c.hub.SendToAll(m, o)
+		return c.hub.SendToAll(m, o)
 	})
 }
 
 func (c *call) sendToGroup() answer {
-	return c.send(true, func(m *hub.Message, o hub.SendOptions) {
+	return c.send(true, func(m *hub.Message, o hub.SendOptions) int {
 		o.Excluded = c.params("excluded")
-		c.hub.SendToGroup(m, o)
+		return c.hub.SendToGroup(m, o)
 	})
 }
 
 func (c *call) sendToUser() answer {
-	return c.send(true, func(m *hub.Message, o hub.SendOptions) { c.hub.SendToUser(c.user, m, o) })
+	return c.send(true, func(m *hub.Message, o hub.SendOptions) int { return c.hub.SendToUser(c.user, m, o) })
 }
 
 func (c *call) sendToConnection() answer {
-	return c.send(false, func(m *hub.Message, _ hub.SendOptions) { c.hub.SendToConnection(c.connection, m) })
+	return c.send(false, func(m *hub.Message, _ hub.SendOptions) int {
+		if c.hub.SendToConnection(c.connection, m) {
+			return 1
+		}
+		return 0
+	})
 }
 
 // defaultReason is what clients are told when the server gives no reason (EMU).

@@ -161,7 +161,7 @@ func (r *Record) Level() Level {
 	switch {
 	case r.Fault() && (r.Kind == Delivery || r.Kind == Validation):
 		return Error
-	case r.Fault() || r.Operation == ConnectionAborted || r.Status >= 400 && r.Kind == Request:
+	case r.Fault() || r.Operation == ConnectionAborted || r.Status >= 400 && r.Status != 404 && r.Kind == Request:
 		return Warning
 	case r.Kind == Message || r.Kind == Validation:
 		return Debug
