@@ -50,6 +50,9 @@ type Options struct {
 	// it is never known.
 	Caller func(*http.Request) string
 
+	// Certificates are read when they are configured and tell how it stands with them. nil: none is served.
+	Certificates Certificates
+
 	// Restart ends the client connections of an instance so that they come back. nil: there are none.
 	Restart func(context.Context, *settings.Instance) error
 
@@ -94,6 +97,8 @@ type server struct {
 	routes    *node
 	turn      chan struct{} // holds a token while a write may change an identity; see withIdentity
 	followers atomic.Int32
+
+	operations operations
 }
 
 // New returns the handler of the control plane. It must be reached without a multiplexer that cleans paths: clients
@@ -117,6 +122,7 @@ type call struct {
 	r      *http.Request
 	params params
 	id     string // x-ms-request-id
+	start  time.Time
 }
 
 // A reply is a success: a status and what becomes the JSON body, nil for none. The zero reply means that the handler
@@ -130,7 +136,7 @@ type reply struct {
 type handler func(*call) (reply, error)
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{w: w, r: r, id: uuid.NewString()}
+	c := &call{w: w, r: r, id: uuid.NewString(), start: time.Now().UTC()}
 	answer := s.answerARM
 	if isGraph(r.URL.Path) {
 		answer = s.answerGraph

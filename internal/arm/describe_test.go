@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -11,36 +12,34 @@ import (
 	"testing"
 )
 
-// notServed are the published operations that this service does not serve, each with what is to become of it.
-var notServed = map[string]string{
-	"WebPubSubCustomCertificates_List":                          "issue 6",
-	"WebPubSubCustomCertificates_Get":                           "issue 6",
-	"WebPubSubCustomCertificates_CreateOrUpdate":                "issue 6",
-	"WebPubSubCustomCertificates_Delete":                        "issue 6",
-	"WebPubSubCustomDomains_List":                               "issue 6",
-	"WebPubSubCustomDomains_Get":                                "issue 6",
-	"WebPubSubCustomDomains_CreateOrUpdate":                     "issue 6",
-	"WebPubSubCustomDomains_Delete":                             "issue 6",
-	"WebPubSubPrivateEndpointConnections_List":                  "issue 6",
-	"WebPubSubPrivateEndpointConnections_Get":                   "issue 6",
-	"WebPubSubPrivateEndpointConnections_Update":                "issue 6",
-	"WebPubSubPrivateEndpointConnections_Delete":                "issue 6",
-	"WebPubSubPrivateLinkResources_List":                        "issue 6",
-	"WebPubSubReplicas_List":                                    "issue 6",
-	"WebPubSubReplicas_Get":                                     "issue 6",
-	"WebPubSubReplicas_CreateOrUpdate":                          "issue 6",
-	"WebPubSubReplicas_Delete":                                  "issue 6",
-	"WebPubSubReplicas_Update":                                  "issue 6",
-	"WebPubSubReplicas_Restart":                                 "issue 6",
-	"WebPubSubReplicaSharedPrivateLinkResources_List":           "issue 6",
-	"WebPubSubReplicaSharedPrivateLinkResources_Get":            "issue 6",
-	"WebPubSubReplicaSharedPrivateLinkResources_CreateOrUpdate": "issue 6",
-	"WebPubSub_ListReplicaSkus":                                 "issue 6",
-	"WebPubSubSharedPrivateLinkResources_List":                  "issue 6",
-	"WebPubSubSharedPrivateLinkResources_Get":                   "issue 6",
-	"WebPubSubSharedPrivateLinkResources_CreateOrUpdate":        "issue 6",
-	"WebPubSubSharedPrivateLinkResources_Delete":                "issue 6",
-}
+// notProduced are the documented statuses that this service never answers, by operation.
+var notProduced = func() map[string]map[string]string {
+	const (
+		noConnections = "there are no private endpoints"
+		noReplicas    = "replicas are refused"
+	)
+	m := map[string]map[string]string{
+		"WebPubSub_RegenerateKey": {"202": "keys are answered at once and never kept for a later question"},
+	}
+	for why, operations := range map[string]map[string][]string{
+		noConnections: {
+			"WebPubSubPrivateEndpointConnections_Get": {"200"}, "WebPubSubPrivateEndpointConnections_Update": {"200"}, "WebPubSubPrivateEndpointConnections_Delete": {"200", "202"},
+		},
+		noReplicas: {
+			"WebPubSubReplicas_Get": {"200"}, "WebPubSubReplicas_CreateOrUpdate": {"200", "201"}, "WebPubSubReplicas_Delete": {"200"}, "WebPubSubReplicas_Update": {"200", "202"},
+			"WebPubSubReplicas_Restart": {"202", "204"}, "WebPubSub_ListReplicaSkus": {"200"}, "WebPubSubReplicaSharedPrivateLinkResources_List": {"200"},
+			"WebPubSubReplicaSharedPrivateLinkResources_Get": {"200"}, "WebPubSubReplicaSharedPrivateLinkResources_CreateOrUpdate": {"200", "201"},
+		},
+	} {
+		for id, statuses := range operations {
+			m[id] = map[string]string{}
+			for _, status := range statuses {
+				m[id][status] = why
+			}
+		}
+	}
+	return m
+}()
 
 // A description is as much of a swagger document as the walk needs.
 type description struct {
@@ -76,98 +75,179 @@ func describe(t *testing.T, file string) description {
 	return d
 }
 
-// TestEveryPublishedOperationIsRoutedOrListed calls each operation that is routed and holds its answer against the
-// published statuses and schema.
-func TestEveryPublishedOperationIsRoutedOrListed(t *testing.T) {
-	p := start(t)
-	parameter := regexp.MustCompile(`\{[^}]*\}`)
-	values := map[string]string{
-		"{subscriptionId}": testSubscription, "{resourceGroupName}": "walk", "{resourceName}": "thing", "{hubName}": "chat", "{location}": "local",
-		"{scope}": strings.TrimPrefix(sub, "/") + "/resourceGroups/walk/providers/Microsoft.SignalRService/webPubSub/thing",
-	}
-	bodies := map[string]string{
-		"WebPubSub_CheckNameAvailability":             `{"type":"Microsoft.SignalRService/WebPubSub","name":"free"}`,
-		"WebPubSub_CreateOrUpdate":                    `{"location":"local","identity":{"type":"SystemAssigned"},"properties":{"liveTraceConfiguration":{"enabled":"true"}}}`,
-		"WebPubSub_Update":                            `{"tags":{"a":"b"}}`,
-		"WebPubSub_RegenerateKey":                     `{"keyType":"Primary"}`,
-		"WebPubSubHubs_CreateOrUpdate":                `{"properties":{"eventHandlers":[{"urlTemplate":"http://h.example/","auth":{"type":"ManagedIdentity","managedIdentity":{"resource":"api://x"}}}]}}`,
-		"UserAssignedIdentities_CreateOrUpdate":       `{"location":"local"}`,
-		"UserAssignedIdentities_Update":               `{"tags":{"a":"b"}}`,
-		"FederatedIdentityCredentials_CreateOrUpdate": `{"properties":{"issuer":"https://issuer.example","subject":"s","audiences":["api://AzureADTokenExchange"]}}`,
-	}
-	seen := map[string]bool{}
-	for _, doc := range []struct{ namespace, file, version string }{
-		{"", "webpubsub-arm.json", "2024-03-01"},
-		{"Microsoft.ManagedIdentity:", "managedidentity-arm.json", "2026-05-31"},
-	} {
-		d := describe(t, doc.file)
-		// What an operation of a scope is asked about; the walk over the first document has deleted its own.
-		p.do("PUT", "/"+values["{scope}"]+version, bodies["WebPubSub_CreateOrUpdate"])
-		type call struct {
-			method, path string
-			operationSpec
-		}
-		var calls []call
-		for path, methods := range d.Paths {
-			for method, raw := range methods {
-				var op operationSpec
-				if method == "parameters" {
-					continue
-				}
-				if err := json.Unmarshal(raw, &op); err != nil {
-					t.Fatal(err)
-				}
-				calls = append(calls, call{strings.ToUpper(method), path, op})
+// A walk calls the operations of a description and notes the statuses that they answer.
+type walk struct {
+	*plane
+	description
+	t        *testing.T
+	version  string
+	values   map[string]string // of path parameters; "any" for others
+	bodies   map[string]string // by operation
+	produced map[string]map[string]bool
+}
+
+// An exercise is one operation of a description at a path.
+type exercise struct {
+	method, path string
+	operationSpec
+}
+
+var pathParameter = regexp.MustCompile(`\{[^}]*\}`)
+
+// exercises lists the operations: creation first, parents before children; deletion last, the other way round.
+func (w *walk) exercises() []exercise {
+	var list []exercise
+	for path, methods := range w.Paths {
+		for method, raw := range methods {
+			if method == "parameters" {
+				continue
 			}
-		}
-		// Creation first, parents before children; deletion last, the other way round.
-		rank := func(c call) string {
-			order := map[string]string{"PUT": "1", "DELETE": "3"}[c.method]
-			if order == "" {
-				order = "2"
+			e := exercise{method: strings.ToUpper(method)}
+			if err := json.Unmarshal(raw, &e.operationSpec); err != nil {
+				w.t.Fatal(err)
 			}
-			depth := strings.Count(c.path, "/")
-			if order == "3" {
-				depth = 99 - depth
-			}
-			return fmt.Sprintf("%s %02d %s", order, depth, c.OperationID)
-		}
-		slices.SortFunc(calls, func(a, b call) int { return strings.Compare(rank(a), rank(b)) })
-		for _, c := range calls {
-			id := doc.namespace + c.OperationID
-			why, listed := notServed[id]
-			seen[id] = true
-			path := parameter.ReplaceAllStringFunc(c.path, func(name string) string {
-				if v, ok := values[name]; ok {
+			e.path = pathParameter.ReplaceAllStringFunc(path, func(name string) string {
+				if v, ok := w.values[name]; ok {
 					return v
 				}
 				return "any"
 			})
-			_, _, err := p.handler.routes.find(c.method, path)
-			switch {
-			case err != nil && !listed:
-				t.Errorf("%s (%s %s) is neither routed nor listed", id, c.method, c.path)
-			case err == nil && listed:
-				t.Errorf("%s is routed, but listed as missing: %s", id, why)
-			}
-			if err != nil {
+			list = append(list, e)
+		}
+	}
+	rank := func(e exercise) int {
+		switch e.method {
+		case "PUT":
+			return 1
+		case "DELETE":
+			return 3
+		}
+		return 2
+	}
+	slices.SortFunc(list, func(a, b exercise) int {
+		order := cmp.Or(strings.Count(a.path, "/")-strings.Count(b.path, "/"), strings.Compare(a.OperationID, b.OperationID))
+		if a.method == "DELETE" {
+			order = -order
+		}
+		return cmp.Or(rank(a)-rank(b), order)
+	})
+	return list
+}
+
+// call does the operation once and holds the answer against its description.
+func (w *walk) call(e exercise, headers ...string) {
+	w.t.Helper()
+	a := w.do(e.method, e.path+"?api-version="+w.version, w.bodies[e.OperationID], headers...)
+	status := fmt.Sprint(a.status)
+	response, documented := e.Responses[status]
+	if !documented {
+		if _, ok := e.Responses["default"]; !ok || a.status < 400 || a.str("error.code") == "" || a.str("error.message") == "" {
+			w.t.Errorf("%s %s answers %d, which is not among %v: %s", e.method, e.path, a.status, slices.Sorted(maps.Keys(e.Responses)), a.text)
+		}
+		status = "default"
+	} else if a.body != nil {
+		w.check(w.t, "", response.Schema, a.body)
+	}
+	if a.status == 202 {
+		w.poll(a)
+	}
+	if w.produced[e.OperationID] == nil {
+		w.produced[e.OperationID] = map[string]bool{}
+	}
+	w.produced[e.OperationID][status] = true
+}
+
+// poll asks what an answer of 202 says to ask.
+func (w *walk) poll(a *answer) {
+	w.t.Helper()
+	for _, header := range []string{"Azure-AsyncOperation", "Location"} {
+		path, ok := strings.CutPrefix(a.header.Get(header), w.url)
+		if !ok {
+			w.t.Errorf("%s is %q", header, a.header.Get(header))
+			continue
+		}
+		if status := w.do("GET", path, ""); status.status != 200 || header == "Azure-AsyncOperation" && status.str("status") != "Succeeded" {
+			w.t.Errorf("%s: %d %s", header, status.status, status.text)
+		}
+	}
+}
+
+// TestEveryPublishedOperationAnswersEveryDocumentedStatus does each operation in every way that it knows, and once
+// without an api-version, which is the documented default: an error.
+func TestEveryPublishedOperationAnswersEveryDocumentedStatus(t *testing.T) {
+	p := start(t)
+	thing := sub + "/resourceGroups/walk/providers/Microsoft.SignalRService/webPubSub/thing"
+	w := &walk{plane: p, produced: map[string]map[string]bool{}}
+	w.values = map[string]string{
+		"{subscriptionId}": testSubscription, "{resourceGroupName}": "walk", "{resourceName}": "thing", "{hubName}": "chat", "{location}": "local",
+		"{scope}": strings.TrimPrefix(thing, "/"),
+	}
+	w.bodies = map[string]string{
+		"WebPubSub_CheckNameAvailability":                           `{"type":"Microsoft.SignalRService/WebPubSub","name":"free"}`,
+		"WebPubSub_CreateOrUpdate":                                  `{"location":"local","identity":{"type":"SystemAssigned"},"properties":{"liveTraceConfiguration":{"enabled":"true"},"networkACLs":{"defaultAction":"Allow","ipRules":[{"value":"10.0.0.0/8","action":"Deny"}]}}}`,
+		"WebPubSub_Update":                                          `{"tags":{"a":"b"}}`,
+		"WebPubSub_RegenerateKey":                                   `{"keyType":"Primary"}`,
+		"WebPubSubHubs_CreateOrUpdate":                              `{"properties":{"eventHandlers":[{"urlTemplate":"http://h.example/","auth":{"type":"ManagedIdentity","managedIdentity":{"resource":"api://x"}}}]}}`,
+		"WebPubSubCustomCertificates_CreateOrUpdate":                `{"properties":{"keyVaultBaseUri":"https://v.vault.azure.net/","keyVaultSecretName":"cert"}}`,
+		"WebPubSubCustomDomains_CreateOrUpdate":                     `{"properties":{"domainName":"wps.example.com","customCertificate":{"id":"` + strings.Replace(thing, "webPubSub", "WebPubSub", 1) + `/customCertificates/any"}}}`,
+		"WebPubSubSharedPrivateLinkResources_CreateOrUpdate":        `{"properties":{"groupId":"sites","privateLinkResourceId":"/subscriptions/x","requestMessage":"please"}}`,
+		"WebPubSubReplicas_CreateOrUpdate":                          `{"location":"local"}`,
+		"WebPubSubReplicas_Update":                                  `{}`,
+		"WebPubSubReplicaSharedPrivateLinkResources_CreateOrUpdate": `{}`,
+		"WebPubSubPrivateEndpointConnections_Update":                `{}`,
+		"UserAssignedIdentities_CreateOrUpdate":                     `{"location":"local"}`,
+		"UserAssignedIdentities_Update":                             `{"tags":{"a":"b"}}`,
+		"FederatedIdentityCredentials_CreateOrUpdate":               `{"properties":{"issuer":"https://issuer.example","subject":"s","audiences":["api://AzureADTokenExchange"]}}`,
+	}
+	for _, doc := range []struct{ file, version string }{{"webpubsub-arm.json", "2024-03-01"}, {"managedidentity-arm.json", "2026-05-31"}} {
+		w.description, w.version, w.t = describe(t, doc.file), doc.version, t
+		if doc.file != "webpubsub-arm.json" { // what an operation of a scope is asked about; the walk before has deleted its own
+			p.do("PUT", thing+version, w.bodies["WebPubSub_CreateOrUpdate"]).want(201)
+		}
+		list := w.exercises()
+		for _, e := range list {
+			if _, _, err := p.handler.routes.find(e.method, e.path); err != nil {
+				t.Errorf("%s (%s %s) is not routed", e.OperationID, e.method, e.path)
 				continue
 			}
-			t.Run(id, func(t *testing.T) {
-				a := p.do(c.method, path+"?api-version="+doc.version, bodies[c.OperationID])
-				response, ok := c.Responses[fmt.Sprint(a.status)]
-				if !ok {
-					t.Fatalf("%s %s answers %d, which is not among %v: %s", c.method, path, a.status, slices.Sorted(maps.Keys(c.Responses)), a.text)
+			t.Run(e.OperationID, func(t *testing.T) {
+				w.t = t
+				_, slow := e.Responses["202"]
+				w.call(e)
+				if slow {
+					w.call(e, "Prefer", "wait=10, respond-async")
 				}
-				if a.body != nil {
-					d.check(t, "", response.Schema, a.body)
+				w.call(e)
+				if e.method == "DELETE" { // once more, after it was there again
+					for _, put := range list {
+						if put.method == "PUT" && put.path == e.path {
+							w.call(put)
+						}
+					}
+					w.call(e, "Prefer", "respond-async")
+				}
+				if e.method == "PUT" {
+					w.call(e)
+				}
+				p.do(e.method, e.path, w.bodies[e.OperationID]).refused(400, "MissingApiVersionParameter")
+				if _, ok := e.Responses["default"]; ok {
+					w.produced[e.OperationID]["default"] = true
+				}
+				for status := range e.Responses {
+					why, listed := notProduced[e.OperationID][status]
+					switch got := w.produced[e.OperationID][status]; {
+					case !got && !listed:
+						t.Errorf("%s is documented, but neither answered nor listed", status)
+					case got && listed:
+						t.Errorf("%s is answered, but listed as never answered: %s", status, why)
+					}
 				}
 			})
 		}
 	}
-	for id := range notServed {
-		if !seen[id] {
-			t.Errorf("%s is listed but not published", id)
+	for id, statuses := range notProduced {
+		if w.produced[id] == nil {
+			t.Errorf("%s is listed (%v) but not published", id, statuses)
 		}
 	}
 }

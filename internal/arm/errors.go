@@ -107,6 +107,18 @@ func changedMeanwhile() *armError {
 	return refuse(http.StatusConflict, "Conflict", "Another operation on this resource is in progress; try again.")
 }
 
+func preconditionFailed(header string) *armError {
+	return refuse(http.StatusPreconditionFailed, "PreconditionFailed", "The condition of the header '%s' is not met: the resource is not as the caller knows it.", header)
+}
+
+func notSupported(message string) *armError {
+	return refuse(http.StatusBadRequest, "FeatureNotSupported", "%s", message)
+}
+
+func inUse(format string, args ...any) *armError {
+	return refuse(http.StatusConflict, "ResourceInUse", format, args...)
+}
+
 func assignmentNotFound(id string) *armError {
 	return refuse(http.StatusNotFound, "RoleAssignmentNotFound", "The role assignment '%s' is not found.", id)
 }

@@ -48,8 +48,7 @@ func decodeHub(name string, raw json.RawMessage) (*hubBody, error) {
 			EncodeSecrets:          d.boolean(at+".encodeSecrets", o["encodeSecrets"]),
 		}
 	}
-	listeners := d.array("properties.eventListeners", p["eventListeners"])
-	if len(listeners) == 0 {
+	if !d.eventListeners("properties.eventListeners", p["eventListeners"]) {
 		delete(p, "eventListeners") // none is what every hub has: nothing to warn about
 	}
 	for _, name := range []string{"eventHandlers", "anonymousConnectPolicy", "webSocketKeepAliveIntervalInSeconds", "tabard"} {
@@ -152,10 +151,12 @@ func (s *server) getHub(c *call) (reply, error) {
 	if h.Name == "" { // the defaults of a hub that nobody configured
 		return reply{}, resourceNotFound(hubType, c.params["name"]+"/"+c.params["hub"], in.ResourceGroup)
 	}
-	return reply{200, hub(in, h)}, nil
+	return c.resource(200, hub(in, h)), nil
 }
 
-// putHub answers 201 when it made or changed the settings and 200 when they were just that (spec 2.7).
+// putHub answers 201 when it made or changed the settings and 200 when they were just that (spec 2.7). Handlers are asked
+// afterwards whether they want events, so that the question is that of the hub as it is now; before, if the instance
+// lets nobody in who does not.
 func (s *server) putHub(c *call) (reply, error) {
 	raw, err := c.readJSON()
 	if err != nil {
@@ -165,12 +166,27 @@ func (s *server) putHub(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if _, err := s.findParent(c, hubType); err != nil {
+	in, err := s.findParent(c, hubType)
+	if err != nil {
 		return reply{}, err
 	}
 	ctx, cancel := c.writing()
 	defer cancel()
+	if in.Extensions.Validation() == settings.ValidationEnforce {
+		candidate := settings.Hub{Name: c.params["hub"]}
+		body.apply(&candidate)
+		compiled, faults := candidate.Compiled()
+		if len(faults) == 0 {
+			faults = s.validateHandlers(ctx, in, compiled)
+		}
+		if len(faults) > 0 {
+			return reply{}, faults
+		}
+	}
 	h, changed, err := s.Settings.UpdateHub(ctx, c.params["name"], c.params["hub"], func(h *settings.Hub) error {
+		if err := s.matchHub(c, in, h); err != nil {
+			return err
+		}
 		body.apply(h)
 		return nil
 	})
@@ -180,26 +196,37 @@ func (s *server) putHub(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	in, err := s.findParent(c, hubType)
-	if err != nil { // deleted right after our write
+	if in, err = s.findParent(c, hubType); err != nil { // deleted right after our write
 		return reply{}, err
 	}
 	c.warn(append(s.handlerWarnings(in, h, ""), inert("properties", h.Inert)...)...)
-	if changed {
-		return reply{201, hub(in, h)}, nil
+	if in.Extensions.Validation() == settings.ValidationWarn {
+		c.warn(warningsOf(s.validateHandlers(ctx, in, h))...)
 	}
-	return reply{200, hub(in, h)}, nil
+	if changed {
+		return c.resource(201, hub(in, h)), nil
+	}
+	return c.resource(200, hub(in, h)), nil
+}
+
+// matchHub holds the request's preconditions against a hub's settings.
+func (s *server) matchHub(c *call, in *settings.Instance, h *settings.Hub) error {
+	if !h.Stored() {
+		return c.match(nil)
+	}
+	return c.match(hub(in, h))
 }
 
 func (s *server) deleteHub(c *call) (reply, error) {
-	if _, err := s.findParent(c, hubType); err != nil {
+	in, err := s.findParent(c, hubType)
+	if err != nil {
 		return reply{}, err
 	}
 	ctx, cancel := c.writing()
 	defer cancel()
-	err := s.Settings.DeleteHub(ctx, c.params["name"], c.params["hub"])
+	err = s.Settings.DeleteHub(ctx, c.params["name"], c.params["hub"], func(h *settings.Hub) error { return c.match(hub(in, h)) })
 	if errors.Is(err, settings.ErrNotFound) {
-		return reply{status: 204}, nil
+		return reply{status: 204}, c.match(nil)
 	}
 	return reply{status: 200}, err
 }

@@ -114,8 +114,8 @@ func TestHandlersThatCannotAuthenticateAreAcceptedWithAWarning(t *testing.T) {
 	expect(p.do("PUT", path, handler(`{"type":"ManagedIdentity","managedIdentity":{"resource":"api://x"}}`)).want(201))
 	expect(p.do("PATCH", theDefault+version, `{"identity":{"type":"None"}}`).want(200), "identity_missing")
 	expect(p.do("PUT", path, handler(`null`)).want(201))
-	if got := p.do("PUT", path, `{"properties":{"eventListeners":[{"filter":{"type":"EventName"},"endpoint":{"type":"EventHub"}}]}}`).want(201).
-		is("properties.eventListeners", []any{map[string]any{"filter": map[string]any{"type": "EventName"}, "endpoint": map[string]any{"type": "EventHub"}}}).warnings(); len(got) != 1 {
+	if got := p.do("PUT", path, `{"properties":{"eventListeners":[{"filter":{"type":"EventName"},"endpoint":{"type":"EventHub","fullyQualifiedNamespace":"n.servicebus.windows.net","eventHubName":"e"}}]}}`).want(201).
+		is("properties.eventListeners", []any{map[string]any{"filter": map[string]any{"type": "EventName"}, "endpoint": map[string]any{"type": "EventHub", "fullyQualifiedNamespace": "n.servicebus.windows.net", "eventHubName": "e"}}}).warnings(); len(got) != 1 {
 		t.Errorf("warnings %q, want one: listeners have no effect", got)
 	}
 	p.do("PATCH", theDefault+version, `{"properties":{"tabard":{"refuseGraphAudience":true}}}`).want(200)

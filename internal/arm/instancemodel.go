@@ -216,7 +216,11 @@ func (s *server) instance(in *settings.Instance) map[string]any {
 	if net.ParseIP(strings.Trim(host, "[]")) != nil {
 		p["externalIP"] = strings.Trim(host, "[]")
 	}
-	p["privateEndpointConnections"], p["sharedPrivateLinkResources"] = []string{}, []string{}
+	links := []map[string]any{}
+	for _, l := range in.SortedLinks() {
+		links = append(links, sharedLinks.document(in, l))
+	}
+	p["privateEndpointConnections"], p["sharedPrivateLinkResources"] = []string{}, links
 	return map[string]any{
 		"id": in.ResourceID(), "name": in.Name, "type": instanceType, "location": in.Location,
 		"kind": kind(in), "tags": tags(in.Tags), "sku": sku(in.SKU), "identity": s.identity(in), "properties": p,

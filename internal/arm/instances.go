@@ -71,7 +71,7 @@ func (s *server) getInstance(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{200, s.instance(in)}, nil
+	return c.resource(200, s.instance(in)), nil
 }
 
 func (s *server) putInstance(c *call) (reply, error) {
@@ -105,7 +105,7 @@ func (s *server) putInstance(c *call) (reply, error) {
 			return reply{}, err
 		}
 		c.warn(s.warnings(in)...)
-		return reply{status, s.instance(in)}, nil
+		return c.resource(status, s.instance(in)), nil
 	}
 	return reply{}, changedMeanwhile()
 }
@@ -113,6 +113,9 @@ func (s *server) putInstance(c *call) (reply, error) {
 func (s *server) createInstance(c *call, body *instanceBody) (*settings.Instance, error) {
 	if _, taken := s.Settings.Snapshot().Instance(c.params["name"]); taken {
 		return nil, nameTaken(c.params["name"])
+	}
+	if err := c.match(nil); err != nil {
+		return nil, err
 	}
 	ctx, cancel := c.writing()
 	defer cancel()
@@ -152,6 +155,9 @@ func (s *server) updateInstance(c *call, identity *identityChoice, edit func(*se
 		return s.Settings.Update(ctx, c.params["name"], func(in *settings.Instance) error {
 			if !s.here(c, in) {
 				return settings.ErrNotFound
+			}
+			if err := c.match(s.instance(in)); err != nil {
+				return err
 			}
 			if err := edit(in); err != nil {
 				return err
@@ -200,18 +206,20 @@ func (s *server) patchInstance(c *call) (reply, error) {
 		return reply{}, err
 	}
 	c.warn(s.warnings(in)...)
-	return reply{200, s.instance(in)}, nil
+	return c.resource(200, s.instance(in)), nil
 }
 
 func (s *server) deleteInstance(c *call) (reply, error) {
-	if _, ok := s.lookup(c); !ok {
-		return reply{status: 204}, nil
-	}
 	ctx, cancel := c.writing()
 	defer cancel()
-	in, err := s.Settings.Delete(ctx, c.params["name"])
+	in, err := s.Settings.Delete(ctx, c.params["name"], func(in *settings.Instance) error {
+		if !s.here(c, in) {
+			return settings.ErrNotFound
+		}
+		return c.match(s.instance(in))
+	})
 	if errors.Is(err, settings.ErrNotFound) {
-		return reply{status: 204}, nil
+		return reply{status: 204}, c.match(nil)
 	}
 	if err != nil {
 		return reply{}, err

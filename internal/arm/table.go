@@ -19,24 +19,26 @@ func (s *server) table() []route {
 		u            = group + identities + "/{name}"
 	)
 	wps, msi, res := webPubSubVersions, identityVersions, resourceVersions
-	return slices.Concat(s.authorizationTable(subscription, group), s.vaultTable(subscription, group, r), s.graphTable(), s.liveTable(r), []route{
+	return slices.Concat(s.authorizationTable(subscription, group), s.vaultTable(subscription, group, r), s.belowTable(r), s.graphTable(), s.liveTable(r), []route{
 		{"GET", "/providers/Microsoft.SignalRService/operations", wps, s.listWebPubSubOperations},
 		{"POST", location + "/checkNameAvailability", wps, s.checkName},
+		{"GET", location + "/operationStatuses/{operation}", wps, s.getOperationStatus},
+		{"GET", location + "/operationResults/{operation}", wps, s.getOperationResult},
 		{"GET", location + "/usages", wps, s.listUsages},
 		{"GET", subscription + webPubSub, wps, s.listInstances},
 		{"GET", group + webPubSub, wps, s.listInstances},
 		{"GET", r, wps, s.getInstance},
-		{"PUT", r, wps, s.putInstance},
-		{"PATCH", r, wps, s.patchInstance},
-		{"DELETE", r, wps, s.deleteInstance},
+		{"PUT", r, wps, s.async(s.putInstance)},
+		{"PATCH", r, wps, s.async(s.patchInstance)},
+		{"DELETE", r, wps, s.async(s.deleteInstance)},
 		{"POST", r + "/listKeys", wps, s.listKeys},
 		{"POST", r + "/regenerateKey", wps, s.regenerateKey},
-		{"POST", r + "/restart", wps, s.restartInstance},
+		{"POST", r + "/restart", wps, s.async(s.restartInstance)},
 		{"GET", r + "/skus", wps, s.listSKUs},
 		{"GET", r + "/hubs", wps, s.listHubs},
 		{"GET", r + "/hubs/{hub}", wps, s.getHub},
 		{"PUT", r + "/hubs/{hub}", wps, s.putHub},
-		{"DELETE", r + "/hubs/{hub}", wps, s.deleteHub},
+		{"DELETE", r + "/hubs/{hub}", wps, s.async(s.deleteHub)},
 		{"GET", r + "/trace", wps, s.getTrace}, // from here on Tabard's own
 		{"GET", r + "/trace/{record}", wps, s.getRecord},
 		{"POST", r + "/trace/{record}/listContent", wps, s.listContent},
@@ -76,6 +78,51 @@ func (s *server) table() []route {
 		{"GET", subscription + "/providers/{namespace}", res, s.getProvider},
 		{"POST", subscription + "/providers/{namespace}/register", res, s.getProvider},
 	})
+}
+
+// belowTable is the routes of what lies below an instance, its hubs excepted.
+func (s *server) belowTable(r string) []route {
+	wps := webPubSubVersions
+	var (
+		certificates, domains           = s.customCertificates(), s.customDomains()
+		cert, domain                    = r + "/customCertificates", r + "/customDomains"
+		link, connection, replica       = r + "/sharedPrivateLinkResources", r + "/privateEndpointConnections", r + "/replicas"
+		noConnection, noReplica, noLink = s.missing(connectionType), s.missing(replicaType), s.missing(replicaType + "/sharedPrivateLinkResources")
+	)
+	const one = "/{child}"
+	return []route{
+		{"GET", r + "/operationStatuses/{operation}", wps, s.getOperationStatus},
+		{"GET", r + "/operationResults/{operation}", wps, s.getOperationResult},
+
+		{"GET", cert, wps, certificates.list(s)},
+		{"GET", cert + one, wps, certificates.get(s)},
+		{"PUT", cert + one, wps, s.putCertificate},
+		{"DELETE", cert + one, wps, certificates.delete(s)},
+		{"GET", domain, wps, domains.list(s)},
+		{"GET", domain + one, wps, domains.get(s)},
+		{"PUT", domain + one, wps, domains.put(s, true)}, // the official Go client takes nothing but 201
+		{"DELETE", domain + one, wps, s.async(domains.delete(s))},
+
+		{"GET", link, wps, sharedLinks.list(s)},
+		{"GET", link + one, wps, sharedLinks.get(s)},
+		{"PUT", link + one, wps, sharedLinks.put(s, false, linkWarning)},
+		{"DELETE", link + one, wps, s.async(sharedLinks.delete(s))},
+		{"GET", r + "/privateLinkResources", wps, s.listPrivateLinks},
+		{"GET", connection, wps, s.none(connectionType)},
+		{"GET", connection + one, wps, noConnection},
+		{"PUT", connection + one, wps, noConnection},
+		{"DELETE", connection + one, wps, noConnection},
+		{"GET", replica, wps, s.none(replicaType)},
+		{"GET", replica + one, wps, noReplica},
+		{"PUT", replica + one, wps, s.putReplica},
+		{"PATCH", replica + one, wps, noReplica},
+		{"DELETE", replica + one, wps, noReplica},
+		{"POST", replica + one + "/restart", wps, noReplica},
+		{"GET", replica + one + "/skus", wps, noReplica},
+		{"GET", replica + one + "/sharedPrivateLinkResources", wps, noReplica},
+		{"GET", replica + one + "/sharedPrivateLinkResources/{link}", wps, noLink},
+		{"PUT", replica + one + "/sharedPrivateLinkResources/{link}", wps, noLink},
+	}
 }
 
 // graphTable is the routes of the directory, whose objects are named by object id or by appId.

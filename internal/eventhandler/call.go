@@ -24,6 +24,7 @@ type request struct {
 	road   http.RoundTripper
 	// each bounds one attempt; 0 leaves that to the context. An attempt that runs into it is not repeated.
 	each time.Duration
+	once bool // it is not repeated
 	// keep is how many bytes of a successful answer's body are of interest; a longer one is a fault. 0: none are.
 	keep int64
 	dial *dial // of the latest attempt
@@ -43,7 +44,7 @@ func (a *answer) ok() bool { return a.status >= 200 && a.status <= 299 }
 func (d *Dispatcher) call(ctx context.Context, r *request) (*answer, int, *fault) {
 	for n := 0; ; n++ {
 		a, again, f := d.once(ctx, r)
-		if f == nil || !again || n >= len(d.opt.RetryAfter) {
+		if f == nil || !again || r.once || n >= len(d.opt.RetryAfter) {
 			return a, n + 1, f
 		}
 		if !pause(ctx, d.opt.RetryAfter[n]) {

@@ -84,14 +84,14 @@ func (c *check) idle() bool {
 
 // validated returns nil if the handler has consented to events at this target.
 func (d *Dispatcher) validated(ctx context.Context, in *settings.Instance, h *settings.EventHandler, hub string, t *target) *fault {
-	return d.consult(ctx, d.checks.get(keyOf(in, h, t)), false, in, h, hub, t)
+	return d.consult(ctx, d.checks.get(keyOf(in, h, t)), in, h, hub, t)
 }
 
-// consult uses what c knows, or has it found out; anew disregards what it knows.
-func (d *Dispatcher) consult(ctx context.Context, c *check, anew bool, in *settings.Instance, h *settings.EventHandler, hub string, t *target) *fault {
+// consult uses what c knows, or has it found out.
+func (d *Dispatcher) consult(ctx context.Context, c *check, in *settings.Instance, h *settings.EventHandler, hub string, t *target) *fault {
 	c.mu.Lock()
 	old := !time.Now().Before(c.until)
-	if c.known && !anew && (c.fault == nil || !old) {
+	if c.known && (c.fault == nil || !old) {
 		if old && c.flight == nil {
 			d.begin(c, in, h, hub, t) // in the background
 		}
@@ -120,7 +120,7 @@ func (d *Dispatcher) begin(c *check, in *settings.Instance, h *settings.EventHan
 	started := d.start(func() {
 		ctx, cancel := context.WithTimeout(d.ctx, d.opt.Budget) // not the waiting event's: others may wait too
 		defer cancel()
-		f, outcome := d.inspect(ctx, in, h, hub, t)
+		f, outcome := d.inspect(ctx, in, h, hub, t, false)
 		c.mu.Lock()
 		c.settle(f, outcome, &d.opt)
 		c.flight = nil
@@ -153,8 +153,9 @@ func (c *check) settle(f *fault, outcome bool, opt *Options) {
 	c.known, c.fault = true, f
 }
 
-// inspect asks the handler. outcome is false if it could not be asked.
-func (d *Dispatcher) inspect(ctx context.Context, in *settings.Instance, h *settings.EventHandler, hub string, t *target) (f *fault, outcome bool) {
+// inspect asks the handler, repeatedly while its network fails, unless only once. outcome is false if it could not be
+// asked.
+func (d *Dispatcher) inspect(ctx context.Context, in *settings.Instance, h *settings.EventHandler, hub string, t *target, once bool) (f *fault, outcome bool) {
 	j := d.journal(trace.Validation, in, hub, h)
 	j.rec.Event, j.rec.Method = "validate", http.MethodOptions
 	j.target = t
@@ -183,6 +184,9 @@ func (d *Dispatcher) inspect(ctx context.Context, in *settings.Instance, h *sett
 	}
 	if f != nil && outcome {
 		f.err = fmt.Errorf("abuse protection for '%s' %w", h.Template().Redacted(), f.err)
+		if text := f.err.Error(); j.conceal(text) != text {
+			f.err = errors.New(j.conceal(text))
+		}
 	}
 	j.end(a, f)
 	if f != nil && outcome {
@@ -222,18 +226,26 @@ func judge(f *fault, a *answer, origin string, aliases []string) *fault {
 	return &fault{code: reason.ValidationHeaderMissing, status: a.status, err: errors.New("is missing allowed origins: " + origin)}
 }
 
-// Validate asks a handler now whether it wants this service's events, as the control plane does when a hub is
-// configured, and remembers the outcome for the events to come. hub is the name as clients will use it. The error
-// is a *DeliveryError; nil also if the instance's settings omit the validation.
+// Validate asks a handler now, once, whether it wants this service's events, as the control plane does when a hub is
+// configured. Consent is remembered for the events to come; a failure is not, since who configures a hub may start its
+// handler next. hub is the name as clients will use it. The error is a *DeliveryError that holds no secret; nil also if
+// the instance's settings omit the validation.
 func (d *Dispatcher) Validate(ctx context.Context, in *settings.Instance, hub string, h *settings.EventHandler) error {
 	ctx, cancel := context.WithTimeout(ctx, d.opt.Budget)
 	defer cancel()
+	defer context.AfterFunc(d.ctx, cancel)()
 	t, f := d.resolve(ctx, in, h, hub, "validate", false)
 	if f == nil {
 		if _, skip := d.road(in, h, t); skip {
 			return nil
 		}
-		f = d.consult(ctx, d.checks.get(keyOf(in, h, t)), true, in, h, hub, t)
+		var outcome bool
+		if f, outcome = d.inspect(ctx, in, h, hub, t, true); outcome && f == nil {
+			c := d.checks.get(keyOf(in, h, t))
+			c.mu.Lock()
+			c.settle(nil, true, &d.opt)
+			c.mu.Unlock()
+		}
 	}
 	if f != nil {
 		return f.deliveryError(hub, "validate")

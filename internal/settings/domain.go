@@ -129,6 +129,12 @@ func (in *Instance) CertificateID(name string) string {
 	return in.ResourceID() + "/customCertificates/" + name
 }
 
+// Certificate finds the custom certificate of a domain.
+func (in *Instance) Certificate(d *CustomDomain) (*CustomCertificate, bool) {
+	c, ok := in.CustomCertificates[strings.ToLower(d.CertificateName())]
+	return c, ok
+}
+
 func (c *CustomCertificate) check(f *Faults) {
 	if !resourceName.MatchString(c.Name) {
 		f.add("name", "%q is not 1 to 128 letters, digits and ._- between them", c.Name)

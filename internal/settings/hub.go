@@ -29,7 +29,12 @@ type Hub struct {
 
 	// Inert keeps ARM properties that are stored and returned but have no effect.
 	Inert map[string]json.RawMessage `json:"inert,omitempty"`
+
+	stored bool
 }
+
+// Stored tells an edit whether the hub has settings already.
+func (h *Hub) Stored() bool { return h.stored }
 
 // HubExtensions are per-hub switches outside Azure's model, all off by default.
 type HubExtensions struct {

@@ -216,20 +216,25 @@ func equal(a, b *Instance) (bool, error) {
 	return bytes.Equal(x, y), err
 }
 
-// Delete removes an instance with its keys and hubs, and returns what it was at that moment, so that the caller can
-// clean up after it. ErrNotFound when it is not there.
-func (s *Settings) Delete(ctx context.Context, name string) (*Instance, error) {
+// Delete removes an instance with its keys and hubs if may, which can be nil, does not object to what it is, and
+// returns what it was at that moment, so that the caller can clean up after it. ErrNotFound when it is not there.
+func (s *Settings) Delete(ctx context.Context, name string, may func(*Instance) error) (*Instance, error) {
 	key := strings.ToLower(name)
 	for range maxTries {
 		current, ok := s.instances.Get(key)
 		if !ok {
 			return nil, ErrNotFound
 		}
+		in := current.Value.clone()
+		in.revision = current.Revision
+		if may != nil {
+			if err := may(in); err != nil {
+				return nil, err
+			}
+		}
 		err := s.instances.Delete(ctx, key, current.Revision)
 		if err == nil {
 			s.reload()
-			in := current.Value.clone()
-			in.revision = current.Revision
 			return in, nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
@@ -243,7 +248,7 @@ func (s *Settings) Delete(ctx context.Context, name string) (*Instance, error) {
 }
 
 // UpdateHub edits a copy of a hub's settings, beginning with the defaults when it has none, and tells whether that
-// changed anything. Errors are those of Update.
+// changed anything. Errors are those of Update. The copy is Stored if it has some already.
 func (s *Settings) UpdateHub(ctx context.Context, instance, name string, edit func(*Hub) error) (hub *Hub, changed bool, err error) {
 	key := strings.ToLower(name)
 	in, changed, err := s.update(ctx, instance, func(in *Instance) error {
@@ -252,6 +257,7 @@ func (s *Settings) UpdateHub(ctx context.Context, instance, name string, edit fu
 			h = &Hub{Name: name}
 			in.Hubs[key] = h
 		}
+		h.stored = ok
 		return edit(h)
 	})
 	if err != nil {
@@ -260,12 +266,19 @@ func (s *Settings) UpdateHub(ctx context.Context, instance, name string, edit fu
 	return in.Hub(name), changed, nil
 }
 
-// DeleteHub forgets the settings of a hub; its connections stay. ErrNotFound when it has none.
-func (s *Settings) DeleteHub(ctx context.Context, instance, name string) error {
+// DeleteHub forgets the settings of a hub if may, which can be nil, does not object to what they are; its connections
+// stay. ErrNotFound when it has none.
+func (s *Settings) DeleteHub(ctx context.Context, instance, name string, may func(*Hub) error) error {
 	_, err := s.Update(ctx, instance, func(in *Instance) error {
 		key := strings.ToLower(name)
-		if _, ok := in.Hubs[key]; !ok {
+		h, ok := in.Hubs[key]
+		if !ok {
 			return ErrNotFound
+		}
+		if may != nil {
+			if err := may(h); err != nil {
+				return err
+			}
 		}
 		delete(in.Hubs, key)
 		return nil

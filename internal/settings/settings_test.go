@@ -72,10 +72,10 @@ func TestADeletedDefaultInstanceStaysDeletedWhileOthersExist(t *testing.T) {
 	if _, err := s.Create(ctx, Instance{Name: "other", SubscriptionID: subscription, ResourceGroup: "g", Location: "local"}); err != nil {
 		t.Fatal(err)
 	}
-	if gone, err := s.Delete(ctx, "Default"); err != nil || gone.Name != "default" || gone.Keys.Primary == "" {
+	if gone, err := s.Delete(ctx, "Default", nil); err != nil || gone.Name != "default" || gone.Keys.Primary == "" {
 		t.Fatalf("got %+v, %v; want the instance as it was", gone, err)
 	}
-	if _, err := s.Delete(ctx, "default"); !errors.Is(err, ErrNotFound) {
+	if _, err := s.Delete(ctx, "default", nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("second delete: %v, want ErrNotFound", err)
 	}
 	stop()
@@ -124,10 +124,10 @@ func TestHubSettingsAreReplacedWholeAndKeepTheirName(t *testing.T) {
 	if same, _ := s.Snapshot().Instance("default"); same.Revision() != in.Revision() || !same.Modified.Equal(in.Modified) {
 		t.Error("an edit that changes nothing wrote something")
 	}
-	if err := s.DeleteHub(ctx, "default", "chat"); err != nil {
+	if err := s.DeleteHub(ctx, "default", "chat", nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.DeleteHub(ctx, "default", "chat"); !errors.Is(err, ErrNotFound) {
+	if err := s.DeleteHub(ctx, "default", "chat", nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
 	}
 }
