@@ -1,15 +1,20 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"time"
 
 	"tabard/internal/bench"
+	"tabard/internal/wire"
 )
 
 type benchCmd struct {
@@ -25,6 +30,26 @@ type benchCmd struct {
 	Rate     float64       `help:"Publications per second whatever comes back, latency counted from when each was due; 0 publishes as --in-flight allows." placeholder:"N"`
 	Duration time.Duration `help:"Length of the measured part." default:"5s"`
 	Warmup   time.Duration `help:"Time before it." default:"1s"`
+	Floor    bool          `help:"Put the same load on a bare epoll loop too and say how many times as much this server costs; Linux, for fanout, groups, idle and echo."`
+}
+
+// floorCmd is the server of --floor, a process of its own so that its CPU can be told.
+type floorCmd struct{}
+
+func (floorCmd) Run(s *stdio) error {
+	stop, ok := s.in.(*os.File)
+	if !ok {
+		return errors.New("standard input is not a file")
+	}
+	return bench.Floor(stop, func(addr string) { fmt.Fprintln(s.out, addr) })
+}
+
+// Validate refuses what the bare loop cannot answer.
+func (c *benchCmd) Validate() error {
+	if c.Floor && (c.Scenario == "rest" || c.Scenario == "event") {
+		return fmt.Errorf("--floor does not go with %s", c.Scenario)
+	}
+	return nil
 }
 
 func (benchCmd) Help() string {
@@ -39,6 +64,7 @@ Example:
     tabard bench fanout --pid 4711
     tabard bench fanout --in-flight 64
     tabard bench fanout --rate 50
+    tabard bench echo --pid 4711 --floor
     tabard bench idle --clients 9000
     tabard bench event --connection-string 'Endpoint=http://127.0.0.1:8080;AccessKey=KEY;Version=1.0;'
 
@@ -60,23 +86,81 @@ func (c *benchCmd) Run(ctx context.Context, s *stdio) error {
 		}
 		defer stop()
 	}
-	r, err := bench.Run(ctx, c.Scenario, bench.Target{
-		Endpoint: e.wire(c.Hub), PID: c.PID,
-	}, bench.Options{
-		Clients: c.Clients, Group: c.GroupOf, Payload: c.Payload, InFlight: c.InFlight, Rate: c.Rate, Duration: c.Duration, Warmup: c.Warmup,
-	})
+	r, err := bench.Run(ctx, c.Scenario, bench.Target{Endpoint: e.wire(c.Hub), PID: c.PID}, c.options())
 	if err != nil {
 		return err
+	}
+	var floor *bench.Result
+	if c.Floor {
+		if floor, err = c.floor(ctx, s); err != nil {
+			return fmt.Errorf("floor: %w", err)
+		}
 	}
 	machine := fmt.Sprintf("%s/%s, %d CPUs, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), ownBuild())
 	err = s.print(c.JSON, struct {
 		*bench.Result
-		Machine string `json:"machine"`
-	}{r, machine}, func(w io.Writer) { printBench(w, r, machine) })
+		Floor   *bench.Result `json:"floor,omitempty"`
+		Machine string        `json:"machine"`
+	}{r, floor, machine}, func(w io.Writer) {
+		printBench(w, r, machine)
+		if floor != nil {
+			printFloor(w, r, floor)
+		}
+	})
 	if err == nil && !r.Faultless() {
 		err = fail(exitFailure, "", "%d lost, %d repeated, %d out of order, %d errors", r.Lost, r.Repeated, r.Misordered, r.Errors)
 	}
 	return err
+}
+
+func (c *benchCmd) options() bench.Options {
+	return bench.Options{Clients: c.Clients, Group: c.GroupOf, Payload: c.Payload, InFlight: c.InFlight, Rate: c.Rate, Duration: c.Duration, Warmup: c.Warmup}
+}
+
+// floor runs the same load against a bare loop in a process of its own.
+func (c *benchCmd) floor(ctx context.Context, s *stdio) (*bench.Result, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	child := exec.CommandContext(ctx, self, "floor")
+	child.Stderr = s.err
+	stop, err := child.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := child.Start(); err != nil {
+		return nil, err
+	}
+	defer child.Wait() // it has nothing more to say
+	defer stop.Close()
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return nil, err
+	}
+	target := bench.Target{Endpoint: wire.Endpoint{Origin: "http://" + strings.TrimSpace(addr), Key: "any", Hub: c.Hub}, PID: child.Process.Pid}
+	return bench.Run(ctx, c.Scenario, target, c.options())
+}
+
+// printFloor says what a bare loop costs, and how many times as much the server does.
+func printFloor(w io.Writer, r, floor *bench.Result) {
+	times := func(name, unit string, server, bare float64) {
+		if bare <= 0 {
+			return
+		}
+		text := fmt.Sprintf("%.2f %s", bare, unit)
+		if server > 0 {
+			text += fmt.Sprintf(", of which the server costs %.2f times as much", server/bare)
+		}
+		row(w, name, text)
+	}
+	times("bare loop", "µs per delivery", r.ServerCPU, floor.ServerCPU)
+	times("bare loop", "µs per connect", r.ConnectCPU, floor.ConnectCPU)
+	times("bare loop", "bytes per client", float64(r.RSSPerClient), float64(floor.RSSPerClient))
 }
 
 func printBench(w io.Writer, r *bench.Result, machine string) {

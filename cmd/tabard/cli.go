@@ -20,6 +20,7 @@ type cli struct {
 
 	Connect connectCmd `cmd:"" group:"talk" help:"Be a client: send lines from stdin, print what arrives."`
 	Send    sendCmd    `cmd:"" group:"talk" help:"Be a server: publish a message over REST."`
+	Floor   floorCmd   `cmd:"" hidden:""`
 	Bench   benchCmd   `cmd:"" group:"talk" help:"Load an endpoint and say what it cost."`
 
 	Conformance conformanceCmd `cmd:"" group:"talk" help:"Examine an endpoint, line by line, against the published protocols."`

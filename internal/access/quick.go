@@ -19,7 +19,7 @@ func isUsual(header string) bool {
 	switch header {
 	case "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", // {"alg":"HS256","typ":"JWT"}
 		"eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9", // {"typ":"JWT","alg":"HS256"}
-		"eyJhbGciOiJIUzI1NiJ9": // {"alg":"HS256"}
+		"eyJhbGciOiJIUzI1NiJ9":                 // {"alg":"HS256"}
 		return true
 	}
 	return false
