@@ -253,7 +253,7 @@ func TestEveryPublishedOperationAnswersEveryDocumentedStatus(t *testing.T) {
 }
 
 // fromElsewhere are members that the description takes from a file that it refers to, or that are ours.
-var fromElsewhere = []string{"id", "name", "type", "location", "tags", "properties.tabard", "value[].properties.tabard"}
+var fromElsewhere = []string{"id", "name", "type", "location", "tags", "properties.tabard", "].id", "].name", "].type"}
 
 func (d *description) check(t *testing.T, at string, s schema, v any) {
 	t.Helper()
@@ -267,7 +267,7 @@ func (d *description) check(t *testing.T, at string, s schema, v any) {
 				d.check(t, at, property, member)
 			case s.Additional != nil:
 				d.check(t, at, *s.Additional, member)
-			case len(s.Properties) > 0 && !slices.Contains(fromElsewhere, strings.TrimPrefix(at, "value[].")) && !slices.Contains(fromElsewhere, at):
+			case len(s.Properties) > 0 && !slices.Contains(fromElsewhere, at[strings.LastIndex(at, "[].")+1:]) && !slices.Contains(fromElsewhere, strings.TrimPrefix(at, "value[].")):
 				t.Errorf("%s is not described", at)
 			}
 		}
