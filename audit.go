@@ -42,6 +42,7 @@ func (s *Server) audited(next http.Handler, vault func(*http.Request) (name stri
 		}
 		about := &audit.Request{Caller: s.auditCaller(r, s.control)}
 		about.Resource, about.Operation = armAction(r.Method, segments)
+		about.Operation = asAzureSpells(about.Operation)
 		switch {
 		case strings.EqualFold(segments[0], "v1.0"):
 			about.Resource, about.Operation = r.URL.Path, graphOperation(r.Method, segments[1:])
@@ -50,6 +51,27 @@ func (s *Server) audited(next http.Handler, vault func(*http.Request) (name stri
 		}
 		return about
 	})
+}
+
+// spellings are the words of operations as Azure writes them, by their lower case: paths may be written in any.
+var spellings = func() map[string]string {
+	m := map[string]string{}
+	for _, word := range strings.Fields(`Microsoft.SignalRService WebPubSub hubs customCertificates customDomains sharedPrivateLinkResources replicas
+		Microsoft.ManagedIdentity userAssignedIdentities federatedIdentityCredentials Microsoft.KeyVault vaults accessPolicies secrets deletedVaults
+		Microsoft.Authorization roleAssignments Microsoft.Resources subscriptions resourceGroups providers`) {
+		m[strings.ToLower(word)] = word
+	}
+	return m
+}()
+
+func asAzureSpells(operation string) string {
+	words := strings.Split(operation, "/")
+	for i, word := range words {
+		if spelling, ok := spellings[strings.ToLower(word)]; ok {
+			words[i] = spelling
+		}
+	}
+	return strings.Join(words, "/")
 }
 
 // auditCaller is who makes a request, as far as its credential proves it.

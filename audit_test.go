@@ -120,7 +120,7 @@ func TestARecordSaysWhatWasAndWhatIs(t *testing.T) {
 		got = append(got, list[i].OperationName.Value)
 	}
 	want := []string{
-		"Microsoft.SignalRService/webPubSub/hubs/write", "Microsoft.SignalRService/webPubSub/hubs/write", "Microsoft.SignalRService/webPubSub/regenerateKey/action", "Microsoft.SignalRService/webPubSub/hubs/delete",
+		"Microsoft.SignalRService/WebPubSub/hubs/write", "Microsoft.SignalRService/WebPubSub/hubs/write", "Microsoft.SignalRService/WebPubSub/regenerateKey/action", "Microsoft.SignalRService/WebPubSub/hubs/delete",
 		"Microsoft.KeyVault/vaults/secrets/setSecret/action", "Microsoft.KeyVault/vaults/secrets/update/action", "Microsoft.KeyVault/vaults/secrets/delete", "Microsoft.KeyVault/vaults/secrets/purge/action",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {

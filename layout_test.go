@@ -31,6 +31,7 @@ var layout = map[string]struct {
 		[]string{"tabard/internal/store"}, nil},
 	"tabard/internal/rbac":           {"who may do what where: role definitions and assignments", []string{"tabard/internal/store"}, nil},
 	"tabard/internal/audit":          {"who changed what: records, bounded and durable", []string{"tabard/internal/store"}, nil},
+	"tabard/internal/backup":         {"everything in one sealed file, and a data directory made of it", []string{"tabard/internal/store", "tabard/internal/fabric"}, []string{"age"}},
 	"tabard/internal/identity":       {"a token for an audience, cached; sources are behind an interface", nil, nil},
 	"tabard/internal/identity/azure": {"tokens from the platform that the process runs on", []string{"tabard/internal/identity"}, []string{"azure"}},
 	"tabard/internal/identity/oauth": {"tokens from any OAuth issuer", []string{"tabard/internal/identity"}, []string{"jose"}},
@@ -76,6 +77,8 @@ var heavy = map[string]string{
 	"protobuf": "google.golang.org/protobuf",
 	"azure":    "github.com/Azure/",
 	"pkcs12":   "software.sslmate.com/",
+
+	"age": "filippo.io/age",
 }
 
 func TestPackagesImportOnlyWhatTheLayoutAllows(t *testing.T) {

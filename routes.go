@@ -96,6 +96,8 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 			s.asAdmin(w, r, s.rotateAdminToken)
 		case "POST /tabard/v1/masterKey/rotate":
 			s.asAdmin(w, r, s.rotateMasterKey)
+		case "POST /tabard/v1/backup":
+			s.asAdmin(w, r, s.serveBackup)
 		default:
 			if keyvault.InPath(r.URL.EscapedPath()) {
 				vaults.ServeHTTP(w, r)

@@ -141,11 +141,7 @@ func (s *Server) openState(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("open state: %w", err)
 	}
-	key := store.MasterKeyValue(s.cfg.MasterKey)
-	if s.cfg.MasterKey == "" {
-		key = store.MasterKeyFile(s.masterKeyFile())
-	}
-	if s.store, err = store.Open(ctx, s.fabric, key, s.log); err != nil {
+	if s.store, err = store.Open(ctx, s.fabric, s.masterKey(), s.log); err != nil {
 		return fmt.Errorf("open state: %w", err)
 	}
 	if s.service, err = openService(ctx, s.store); err != nil {

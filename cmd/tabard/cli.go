@@ -134,6 +134,10 @@ type cli struct {
 		Verify tokenVerifyCmd `cmd:"" help:"Say whether an event handler would accept a token, and why not."`
 	} `cmd:"" group:"why" help:"Access tokens."`
 
+	Audit struct {
+		List auditListCmd `cmd:"" help:"List who changed what, and what was refused."`
+	} `cmd:"" group:"why" help:"Who changed what."`
+
 	Doctor doctorCmd `cmd:"" group:"why" help:"Attack an event handler of yours and say what it accepted."`
 
 	Admin struct {
@@ -142,6 +146,11 @@ type cli struct {
 			Rotate adminTokenRotateCmd `cmd:"" help:"Replace the admin token; the old one stops working at once."`
 		} `cmd:"" help:"The admin token."`
 	} `cmd:"" group:"this" help:"Administration of the service."`
+
+	Backup struct {
+		Create  backupCreateCmd  `cmd:"" help:"Write everything that the running service remembers into one sealed file."`
+		Restore backupRestoreCmd `cmd:"" help:"Make a data directory of a backup."`
+	} `cmd:"" group:"this" help:"Backup and restore."`
 
 	CA struct {
 		Path  caPathCmd  `cmd:"" help:"Print the path of the local CA's certificate."`

@@ -334,3 +334,17 @@ func TestAnEntryOutsideTakesEverything(t *testing.T) {
 	From(context.Background()).Before(1)
 	From(context.Background()).After(1)
 }
+
+func TestAHandlerThatBreaksOffIsRecordedAsFailed(t *testing.T) {
+	w := open(t)
+	func() {
+		defer func() { _ = recover() }()
+		w.do("POST", "/a", someone, func(rw http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(rw, "half")
+			panic(http.ErrAbortHandler)
+		})
+	}()
+	if got := w.all(); len(got) != 1 || got[0].Status != 500 {
+		t.Errorf("records are %+v", got)
+	}
+}

@@ -61,6 +61,7 @@ func (l *Log) Handler(next http.Handler, describe func(*http.Request) *Request) 
 		}
 		entry := &Entry{}
 		a := &answer{ResponseWriter: w, log: l, r: r, about: about, entry: entry}
+		defer a.broken()
 		next.ServeHTTP(a, r.WithContext(context.WithValue(r.Context(), entryKey{}, entry)))
 		a.commit()
 	})
@@ -125,15 +126,30 @@ func (a *answer) commit() {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
+	a.write()
+	a.ResponseWriter.WriteHeader(a.status)
+	_, _ = a.ResponseWriter.Write(a.body.Bytes()) // a client that has gone is no one's error
+	a.body.Reset()
+}
+
+// write writes the record.
+func (a *answer) write() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.r.Context()), appendTimeout)
 	defer cancel()
 	rec := a.record()
 	if err := a.log.add(ctx, rec); err != nil {
 		a.log.opt.Log.ErrorContext(ctx, "a change has no record", "operation", rec.Operation, "resource", rec.Resource, "status", rec.Status, "error", err)
 	}
-	a.ResponseWriter.WriteHeader(a.status)
-	_, _ = a.ResponseWriter.Write(a.body.Bytes()) // a client that has gone is no one's error
+}
+
+// broken records a request whose handler did not come to its end; there is no answer then.
+func (a *answer) broken() {
+	if a.committed {
+		return
+	}
+	a.committed, a.status = true, http.StatusInternalServerError
 	a.body.Reset()
+	a.write()
 }
 
 func (a *answer) record() *Record {

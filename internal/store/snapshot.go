@@ -118,7 +118,7 @@ func (s *Snapshot) All(ctx context.Context) iter.Seq2[Sealed, error] {
 			}
 		}
 		for _, j := range s.journals {
-			for seq := j.first; seq <= j.last; seq++ {
+			for seq := max(j.first, 1); seq <= j.last; seq++ { // an empty stream begins at 0
 				msg, err := j.journal.stream.GetMsg(ctx, seq)
 				if errors.Is(err, jetstream.ErrMsgNotFound) {
 					continue // it has made room for newer ones since

@@ -39,6 +39,7 @@ func copyTo(t testing.TB, snap *Snapshot, dir string) {
 func TestASnapshotIsOfItsMomentAndRestoresUnderAnotherMasterKey(t *testing.T) {
 	s, _ := open(t, t.TempDir())
 	c, j := notes(t, s), journal(t, s, wide)
+	must(OpenJournal(t.Context(), s, "empty", wide))(t)
 	r := must(c.Create(t.Context(), "a", note{Text: "before"}))(t)
 	must(c.Create(t.Context(), "gone", note{Text: "later deleted"}))(t)
 	must(j.Append(t.Context(), []byte("before")))(t)
