@@ -19,7 +19,7 @@ var layout = map[string]struct {
 	heavy []string // import path prefixes that only the listed packages may use
 }{
 	"tabard":                 {"wires everything together; the only package that knows all others", []string{"*"}, nil},
-	"tabard/cmd/tabard":      {"the command line: a client of the admin and public surfaces that can also start the service", []string{"tabard", "tabard/guard", "tabard/guard/doctor", "tabard/guard/reason", "tabard/internal/bench", "tabard/internal/conform", "tabard/internal/wire"}, []string{"kong", "gobwas"}},
+	"tabard/cmd/tabard":      {"the command line: a client of the admin and public surfaces that can also start the service", []string{"tabard", "tabard/guard", "tabard/guard/doctor", "tabard/guard/reason", "tabard/internal/bench", "tabard/internal/backup", "tabard/internal/conform", "tabard/internal/wire"}, []string{"kong", "gobwas"}},
 	"tabard/guard":           {"verifies tokens and requests in front of an event handler; public, so almost free of dependencies", []string{"tabard/guard/reason"}, []string{"jose"}},
 	"tabard/guard/doctor":    {"attacks an event handler that its user owns; public, the standard library and guard only", []string{"tabard/guard"}, nil},
 	"tabard/guard/reason":    {"the catalogue of reason codes that guard, access and delivery share", nil, nil},
