@@ -130,6 +130,7 @@ func (s *Session) exchange(ctx context.Context, in *settings.Instance, h *settin
 		f.code = reason.DestinationBlocked // confined to loopback because its validation was omitted
 	}
 	j.dial.stages(j, f)
+	f.hear(a)
 	d.refused(in, h, tok, a)
 	return a, f
 }

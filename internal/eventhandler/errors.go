@@ -52,6 +52,19 @@ type fault struct {
 	code   reason.Code
 	status int
 	err    error
+
+	// What the handler's own challenge says, for the record alone.
+	shown     reason.Code // the reason that it names; empty: none
+	challenge string
+}
+
+// hear notes what the handler's answer says about the fault.
+func (f *fault) hear(a *answer) {
+	if f == nil || a == nil || a.ok() {
+		return
+	}
+	f.challenge = a.header.Get("Www-Authenticate")
+	f.shown, _ = diagnose(a)
 }
 
 // copy is for faults that are shared: a delivery completes its own.

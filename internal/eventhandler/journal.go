@@ -82,10 +82,11 @@ func (j *journal) end(a *answer, f *fault) trace.Record {
 	}
 	if f != nil {
 		j.rec.Code, j.rec.Detail = f.code, j.clean(f.text())
-		if a != nil && !a.ok() {
-			if challenge := a.header.Get("Www-Authenticate"); challenge != "" {
-				j.rec.Detail += "; WWW-Authenticate: " + j.clean(challenge)
-			}
+		if f.shown != "" {
+			j.rec.Code = f.shown
+		}
+		if f.challenge != "" {
+			j.rec.Detail += "; WWW-Authenticate: " + j.clean(f.challenge)
 		}
 	}
 	j.rec.Operation = j.operation(a, f)

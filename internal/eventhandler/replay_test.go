@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tabard/guard/reason"
+	"tabard/internal/egress"
 	"tabard/internal/settings"
 	"tabard/internal/trace"
 )
@@ -324,5 +325,95 @@ func TestTheBeginningOfAnAnswerHoldsNoHalfOfASecret(t *testing.T) {
 	token := makeToken("api://x").Raw
 	if rec := w.record(trace.Delivery); strings.Contains(rec.Answer, token[:8]) {
 		t.Errorf("the answer ends in %q", rec.Answer[trace.MaxAnswer-40:])
+	}
+}
+
+// The classic faults that are repeated, or waited for, before they are one; the others are in the root package
+// (TestClassicFaults).
+func TestClassicFaultsThatAreRepeated(t *testing.T) {
+	last := func(w *world) (rec trace.Record, failed string) {
+		rec = w.record(trace.Delivery)
+		for _, s := range rec.Stages {
+			if s.Outcome == trace.Failed {
+				failed = s.Name
+			}
+		}
+		return rec, failed
+	}
+	skip := func(in *settings.Instance) { in.Extensions.SkipLoopbackValidation = true }
+
+	t.Run("DNS failure", func(t *testing.T) {
+		opt := quick()
+		opt.Egress = egress.New(egress.Policy{AllowLoopback: true, Resolver: names(t, nil)})
+		w := newWorld(t, opt)
+		w.hub("chat", all("http://nowhere.test/"))
+		w.failed(second(w.send(w.session(), "hi")), reason.DNSFailure)
+		if rec, failed := last(w); rec.Code != reason.DNSFailure || failed != "validation" {
+			t.Errorf("%s at %s", rec.Code, failed)
+		}
+		if rec := w.record(trace.Validation); rec.Stages[len(rec.Stages)-1].Name != "resolve" || rec.Attempts != 4 {
+			t.Errorf("%+v", rec)
+		}
+	})
+	t.Run("timeout", func(t *testing.T) {
+		opt := quick()
+		opt.Budget = 100 * time.Millisecond
+		w := newWorld(t, opt)
+		release := make(chan struct{})
+		h := newSink(t, func(http.ResponseWriter, *http.Request, string) { <-release })
+		defer close(release)
+		w.hub("chat", all(h.URL))
+		w.edit(skip)
+		w.failed(second(w.send(w.session(), "hi")), reason.Timeout)
+		if rec, failed := last(w); rec.Code != reason.Timeout || failed != "call" {
+			t.Errorf("%s at %s", rec.Code, failed)
+		}
+	})
+	t.Run("handler 5xx after retries", func(t *testing.T) {
+		w := newWorld(t, quick())
+		h := newSink(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+			w.WriteHeader(http.StatusBadGateway)
+			_, _ = w.Write([]byte("the database is away"))
+		})
+		w.hub("chat", all(h.URL))
+		w.edit(skip)
+		w.failed(second(w.send(w.session(), "hi")), reason.HandlerError)
+		rec, failed := last(w)
+		if rec.Code != reason.HandlerError || failed != "call" || rec.Attempts != 4 || rec.Status != 502 || rec.Answer != "the database is away" || rec.Operation != trace.UnexpectedResponse {
+			t.Errorf("%+v at %s", rec, failed)
+		}
+	})
+	t.Run("connection refused", func(t *testing.T) {
+		w := newWorld(t, quick())
+		h := newSink(t, nil)
+		h.Close()
+		w.hub("chat", all(h.URL))
+		w.edit(skip)
+		w.failed(second(w.send(w.session(), "hi")), reason.ConnectFailure)
+		if rec, failed := last(w); rec.Code != reason.ConnectFailure || failed != "connect" || rec.Operation != trace.EventNotDelivered {
+			t.Errorf("%s at %s", rec.Code, failed)
+		}
+	})
+}
+
+func TestAHandlersOwnReasonIsShown(t *testing.T) {
+	for challenge, want := range map[string]reason.Code{
+		`Bearer realm="h", error="invalid_token", error_description="wrong_audience: audience is 'a', want 'b'"`: reason.WrongAudience,
+		`Bearer error="invalid_token", error_description="The audience 'a' is invalid"`:                          reason.WrongAudience,
+		`Bearer error="invalid_token", error_description="The token expired at '01/01/2026 00:00:00'"`:           reason.Expired,
+		`Bearer error="invalid_token", error_description="The issuer 'x' is invalid"`:                            reason.IssuerMismatch,
+		`Bearer error="invalid_token", error_description="The signature key was not found"`:                      reason.UnknownKey,
+		`Bearer error="invalid_token", error_description="delivered: all is well"`:                               reason.HandlerUnauthorized, // no code of a receiver
+		`Bearer error="invalid_token", error_description="made_up_code: x"`:                                      reason.HandlerUnauthorized,
+		`Bearer`: reason.HandlerUnauthorized,
+	} {
+		w, _ := oneHandler(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+			w.Header().Set("WWW-Authenticate", challenge)
+			w.WriteHeader(http.StatusUnauthorized)
+		})
+		w.failed(second(w.send(w.session(), "hi")), reason.HandlerUnauthorized) // what clients are answered by stays
+		if rec := w.record(trace.Delivery); rec.Code != want {
+			t.Errorf("%s: %s, want %s", challenge, rec.Code, want)
+		}
 	}
 }

@@ -179,6 +179,7 @@ func (d *Dispatcher) inspect(ctx context.Context, in *settings.Instance, h *sett
 		}
 		d.refused(in, h, tok, a)
 		f = judge(f, a, origin, aliases)
+		f.hear(a)
 		j.dial.stages(j, f)
 		outcome = d.ctx.Err() == nil
 	}
