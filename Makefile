@@ -34,6 +34,7 @@ fuzz:
 
 conformance: build
 	cd conformance/go && $(GO) test -count=1 ./...
+	cd conformance/deploy && $(GO) vet ./... && $(GO) test -count=1 ./...
 	cd conformance/js && npm ci --no-audit --no-fund --loglevel=error && npm test
 
 bench:

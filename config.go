@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tabard/guard"
+	"tabard/internal/acme"
 	"tabard/internal/audit"
 )
 
@@ -34,6 +35,16 @@ type Config struct {
 	// TLSCert and TLSKey are PEM files, reloaded when they change. Without them a local CA in Data signs.
 	TLSCert string `name:"tls-cert" help:"Certificate chain (PEM), reloaded when it changes; without it a local CA signs." env:"TABARD_TLS_CERT" placeholder:"FILE"`
 	TLSKey  string `name:"tls-key" help:"Private key of --tls-cert (PEM)." env:"TABARD_TLS_KEY" placeholder:"FILE"`
+
+	// ACMEDomain lists DNS names whose certificates an ACME authority issues, once ACMEAgreeTOS is set. The authority must
+	// reach the public address at port 443 of each name over TLS, or at port 80 over plain HTTP.
+	ACMEDomain []string `name:"acme-domain" help:"DNS name whose certificate is obtained and renewed by ACME; it must lead to the public address at port 443 (or 80). Repeatable." env:"TABARD_ACME_DOMAIN" placeholder:"NAME"`
+	// ACMEEmail is where the authority writes if something is wrong.
+	ACMEEmail string `name:"acme-email" help:"Where the ACME authority writes if something is wrong." env:"TABARD_ACME_EMAIL" placeholder:"ADDRESS"`
+	// ACMECA is the authority's directory. One that is not publicly trusted is trusted by HandlerCA.
+	ACMECA string `name:"acme-ca" help:"Directory of the ACME authority; --handler-ca trusts a private one." default:"https://acme-v02.api.letsencrypt.org/directory" env:"TABARD_ACME_CA" placeholder:"URL"`
+	// ACMEAgreeTOS agrees to the terms of service of the authority.
+	ACMEAgreeTOS bool `name:"acme-agree-tos" help:"Agree to the terms of service of the ACME authority." env:"TABARD_ACME_AGREE_TOS"`
 
 	// PublicURL are the origins under which clients reach the service, the first one preferred. They are in
 	// certificates, audiences, WebHook-Request-Origin, the token issuer's name and connection strings.
@@ -138,6 +149,7 @@ func (c *Config) complete() {
 	set(&c.Data, ".tabard")
 	set(&c.Listen, "127.0.0.1:8080")
 	set(&c.AdminListen, "127.0.0.1:8081")
+	set(&c.ACMECA, acme.LetsEncrypt)
 	set(&c.PortalOIDCScope, "openid https://management.azure.com/user_impersonation")
 	if c.TokenLifetime == 0 {
 		c.TokenLifetime = 24 * time.Hour
@@ -175,6 +187,7 @@ func (c Config) Validate() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		fault("tls-cert, tls-key: give both or neither")
 	}
+	c.acmeFaults(fault)
 	for _, u := range c.PublicURL {
 		if p, err := url.Parse(u); err != nil || p.Host == "" || p.Scheme != "http" && p.Scheme != "https" || strings.Trim(p.Path, "/") != "" || p.RawQuery != "" || p.Fragment != "" || p.User != nil {
 			fault("public-url: %q is not an origin like https://wps.example.com", u)

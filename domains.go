@@ -3,7 +3,9 @@ package tabard
 import (
 	"crypto/tls"
 	"net/http"
+	"slices"
 
+	"tabard/internal/acme"
 	"tabard/internal/customdomain"
 	"tabard/internal/settings"
 )
@@ -31,11 +33,20 @@ func (s *Server) chooseInstance(r *http.Request) *settings.Instance {
 	return s.instance(settings.DefaultInstance)
 }
 
-// publicTLS is the configuration of the public address: as everywhere, and with the certificates of custom domains.
+// publicTLS is the configuration of the public address: as everywhere, with the certificates of an ACME authority and
+// of custom domains.
 func (s *Server) publicTLS() *tls.Config {
 	config := s.tls.Clone()
 	usual := config.GetCertificate
+	if s.acme != nil {
+		config.NextProtos = append(slices.Clone(config.NextProtos), acme.Protocol)
+	}
 	config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if s.acme != nil {
+			if cert := s.acme.ForClient(hello); cert != nil {
+				return cert, nil
+			}
+		}
 		if _, ours := s.origins.named(hello.ServerName); !ours {
 			if cert := s.domains.ForClient(hello); cert != nil {
 				return cert, nil

@@ -54,6 +54,7 @@ var layout = map[string]struct {
 		[]string{"tabard/internal/store", "tabard/guard", "tabard/guard/reason"}, nil},
 	"tabard/internal/keyvault/reference": {"the secrets that handlers' URLs refer to: read from embedded and real vaults, remembered, refreshed",
 		[]string{"tabard/internal/keyvault", "tabard/internal/settings", "tabard/internal/identity", "tabard/internal/egress", "tabard/guard/reason"}, []string{"azure"}},
+	"tabard/internal/acme": {"certificates from an ACME authority, for public host names", []string{"tabard/internal/store"}, []string{"certmagic", "acmez", "zap"}},
 	"tabard/internal/customdomain": {"certificates of custom domains: secrets of a vault, served by name",
 		[]string{"tabard/internal/settings"}, []string{"pkcs12"}},
 	"tabard/internal/eventhandler": {"match a rule, call the handler with a token, read the answer",
@@ -69,16 +70,18 @@ var layout = map[string]struct {
 
 // heavy names the libraries with one owner.
 var heavy = map[string]string{
-	"nats":     "github.com/nats-io/",
-	"jose":     "github.com/go-jose/",
-	"tink":     "github.com/tink-crypto/",
-	"kong":     "github.com/alecthomas/kong",
-	"gobwas":   "github.com/gobwas/ws",
-	"protobuf": "google.golang.org/protobuf",
-	"azure":    "github.com/Azure/",
-	"pkcs12":   "software.sslmate.com/",
-
-	"age": "filippo.io/age",
+	"nats":      "github.com/nats-io/",
+	"jose":      "github.com/go-jose/",
+	"tink":      "github.com/tink-crypto/",
+	"kong":      "github.com/alecthomas/kong",
+	"gobwas":    "github.com/gobwas/ws",
+	"protobuf":  "google.golang.org/protobuf",
+	"azure":     "github.com/Azure/",
+	"pkcs12":    "software.sslmate.com/",
+	"age":       "filippo.io/age",
+	"certmagic": "github.com/caddyserver/",
+	"acmez":     "github.com/mholt/acmez",
+	"zap":       "go.uber.org/zap",
 }
 
 func TestPackagesImportOnlyWhatTheLayoutAllows(t *testing.T) {

@@ -40,6 +40,9 @@ func (s *Server) publicHandler(instance func(*http.Request) *settings.Instance) 
 			issuer.ServeHTTP(w, r)
 		}
 	}
+	if s.acme != nil {
+		return s.acme.Handler(http.HandlerFunc(route)), clients
+	}
 	return http.HandlerFunc(route), clients
 }
 

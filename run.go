@@ -35,7 +35,13 @@ func (s *Server) Run(ctx context.Context) (err error) {
 			}
 		})
 	}
-	if err = s.writeReady(); err == nil {
+	if s.acme != nil {
+		err = s.acme.Begin()
+	}
+	if err == nil {
+		err = s.writeReady()
+	}
+	if err == nil {
 		close(s.ready)
 		s.log.Info("ready", "endpoint", s.origins.endpoint(&settings.Instance{Name: settings.DefaultInstance}), "admin", s.origins.bound.Load().admin)
 		select {

@@ -29,6 +29,7 @@ import (
 	"github.com/google/uuid"
 
 	"tabard/internal/access"
+	"tabard/internal/acme"
 	"tabard/internal/audit"
 	"tabard/internal/customdomain"
 	"tabard/internal/directory"
@@ -73,6 +74,7 @@ type Server struct {
 	vaults     *keyvault.Vaults
 	secrets    *reference.Resolver
 	domains    *customdomain.Certificates
+	acme       *acme.Manager // nil without domains
 	admin      *adminToken
 	audit      *audit.Log
 	tls        *tls.Config
@@ -223,6 +225,9 @@ func (s *Server) build(ctx context.Context) error {
 		return err
 	}
 	s.egress = egress.New(policy)
+	if err := s.openACME(ctx); err != nil {
+		return err
+	}
 	s.trace = trace.New(trace.Options{})
 	s.sources = &sources{
 		embedded: s.tokens, settings: s.settings.Snapshot, outside: s.egress.Transport(), allowed: s.cfg.AzureIdentity, made: make(map[string]madeSource),
@@ -319,6 +324,9 @@ func (s *Server) Close() error {
 		}
 		if s.events != nil {
 			s.closeErr = errors.Join(s.closeErr, s.events.Close(ctx))
+		}
+		if s.acme != nil {
+			s.acme.Close()
 		}
 		if s.secrets != nil {
 			s.secrets.Close()

@@ -49,7 +49,8 @@ type Options struct {
 	// returns or the server is shut down in haste. The connection is the accepted one itself (or the *tls.Conn),
 	// unless the client sent bytes behind the head, which are then read first.
 	Upgrade func(net.Conn, *http.Request)
-	// TLS is the configuration for TLS clients; nil serves plain HTTP only.
+	// TLS is the configuration for TLS clients; nil serves plain HTTP only. A connection for which a protocol is
+	// negotiated that is neither HTTP/1.1 nor HTTP/2 is closed after the handshake: all there is to it, in ACME.
 	TLS *tls.Config
 	// TLSOnly refuses plain HTTP with a sentence that says so.
 	TLSOnly bool
@@ -101,7 +102,9 @@ func New(opt Options) *Server {
 	}
 	if opt.TLS != nil {
 		opt.TLS = opt.TLS.Clone()
-		opt.TLS.NextProtos = []string{"h2", "http/1.1"}
+		if len(opt.TLS.NextProtos) == 0 {
+			opt.TLS.NextProtos = []string{"h2", "http/1.1"}
+		}
 	}
 	s := &Server{opt: opt, handed: newHanded(), waiting: make(chan struct{}, opt.MaxWaiting),
 		listeners: make(map[net.Listener]struct{}), early: make(map[net.Conn]struct{})}

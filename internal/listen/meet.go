@@ -84,11 +84,17 @@ func (s *Server) meetTLS(conn net.Conn, buf *[]byte) {
 	}
 	_ = conn.SetWriteDeadline(time.Time{})
 	state := secure.ConnectionState()
-	if state.NegotiatedProtocol == "h2" {
+	switch state.NegotiatedProtocol {
+	case "", "http/1.1":
+	case "h2":
 		if s.known(conn) {
 			_ = conn.SetReadDeadline(time.Time{})
 			s.handed.hand(secure) // net/http knows a *tls.Conn and speaks HTTP/2 on it
 		}
+		return
+	default:
+		_ = secure.Close()
+		s.drop(conn)
 		return
 	}
 	*buf = (*buf)[:0]
