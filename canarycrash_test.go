@@ -38,8 +38,7 @@ func crashingService(data string) {
 	signal.Notify(die, syscall.SIGUSR1)
 	go func() {
 		<-die
-		var nobody map[string]int
-		nobody["x"] = 1
+		panic("on purpose")
 	}()
 	if err := srv.Run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
