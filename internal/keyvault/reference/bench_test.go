@@ -1,8 +1,15 @@
 package reference
 
 import (
+	"context"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"tabard/internal/identity"
+	"tabard/internal/settings"
 )
 
 // What every event with a reference pays: a lookup, and a copy of the value.
@@ -29,6 +36,65 @@ func BenchmarkSecretHeld(b *testing.B) {
 				}
 			}
 		})
+	})
+}
+
+// thousand makes 100 hubs refer to ten secrets each.
+func (w *world) thousand(uri func(hub, n int) string) {
+	w.update(func(in *settings.Instance) {
+		for h := range 100 {
+			template, name := "https://handler.example/?x=1", fmt.Sprint("hub", h)
+			for i := range 10 {
+				template += fmt.Sprintf("&c%d={@Microsoft.KeyVault(SecretUri=%s)}", i, uri(h, i))
+			}
+			in.Hubs[name] = &settings.Hub{Name: name, EventHandlers: []*settings.EventHandler{{URLTemplate: template, UserEventPattern: "*"}}}
+		}
+	})
+}
+
+// What a thousand references cost: reading them all again, as after a change of roles, and one secret's change.
+func BenchmarkThousandReferences(b *testing.B) {
+	var token atomic.Pointer[identity.Token] // as the service's cache of tokens does
+	w := newWorld(b, func(o *Options) {
+		mint := o.Identity
+		o.Identity = func(ctx context.Context, in *settings.Instance, resource string) (*identity.Token, error) {
+			if tok := token.Load(); tok != nil {
+				return tok, nil
+			}
+			tok, err := mint(ctx, in, resource)
+			token.Store(tok)
+			return tok, err
+		}
+	})
+	w.grant(w.vaults, "va1", "get")
+	for i := range 1000 {
+		w.put("va1", fmt.Sprintf("s%d-%d", i/10, i%10), "0123456789abcdef0123456789abcdef")
+	}
+	w.thousand(func(h, i int) string { return fmt.Sprintf("https://va1.%s/secrets/s%d-%d", embeddedDomain, h, i) })
+	resolved := func() bool {
+		w.resolver.mu.Lock()
+		defer w.resolver.mu.Unlock()
+		for _, e := range w.resolver.entries {
+			if e.held.Load() == nil {
+				return false
+			}
+		}
+		return len(w.resolver.entries) == 1000
+	}
+	w.eventually("a thousand values", resolved)
+	b.Run("read again", func(b *testing.B) {
+		for b.Loop() {
+			w.resolver.Refresh(w.instance())
+			for !resolved() {
+				time.Sleep(100 * time.Microsecond) // the next look
+			}
+		}
+		b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "readings/s")
+	})
+	b.Run("set one", func(b *testing.B) {
+		for b.Loop() {
+			w.put("va1", "s0-0", "0123456789abcdef0123456789abcdef")
+		}
 	})
 }
 

@@ -480,16 +480,7 @@ func TestRacesOfRotationAndReading(t *testing.T) {
 func TestAThousandReferencesInAHundredHubsAreReadWithoutABurst(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Parallel = 4 })
 	w.outer.answer(azureSecret("v"))
-	w.update(func(in *settings.Instance) {
-		for h := range 100 {
-			name := fmt.Sprint("hub", h)
-			template := "https://handler.example/?x=1"
-			for i := range 10 {
-				template += fmt.Sprintf("&c%d={@Microsoft.KeyVault(SecretUri=https://va1.vault.azure.net/secrets/s%d-%d)}", i, h, i)
-			}
-			in.Hubs[name] = &settings.Hub{Name: name, EventHandlers: []*settings.EventHandler{{URLTemplate: template, UserEventPattern: "*"}}}
-		}
-	})
+	w.thousand(func(h, i int) string { return fmt.Sprintf("https://va1.vault.azure.net/secrets/s%d-%d", h, i) })
 	w.eventually("all readings", func() bool {
 		n := 0
 		for _, s := range w.resolver.Statuses(w.instance()) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -106,17 +105,7 @@ var midnight = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 // every 27 to 33 minutes, never many at once.
 func TestAThousandReferencesOverHoursAreNeverABurst(t *testing.T) {
 	overDay(t, func(w *world) {
-		w.update(func(in *settings.Instance) {
-			for h := range 100 {
-				var template strings.Builder
-				template.WriteString("https://handler.example/?x=1")
-				for i := range 10 {
-					fmt.Fprintf(&template, "&c%d={@Microsoft.KeyVault(SecretUri=https://va1.vault.azure.net/secrets/s%d-%d)}", i, h, i)
-				}
-				name := fmt.Sprint("hub", h)
-				in.Hubs[name] = &settings.Hub{Name: name, EventHandlers: []*settings.EventHandler{{URLTemplate: template.String(), UserEventPattern: "*"}}}
-			}
-		})
+		w.thousand(func(h, i int) string { return fmt.Sprintf("https://va1.vault.azure.net/secrets/s%d-%d", h, i) })
 	}, func(d *day) {
 		time.Sleep(time.Minute)
 		if n := len(d.readings()); n != 1000 || d.atOnce() > 8 {
