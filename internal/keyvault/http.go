@@ -221,6 +221,7 @@ func (c *call) audit(op *operation, status int, err error) {
 	if op != nil {
 		name = op.name
 	}
+	c.v.counts.add(name, status, false)
 	attrs := []slog.Attr{slog.String("op", name), slog.Int("status", status), slog.String("address", remoteHost(c.r)), slog.String("request", c.w.Header().Get("X-Ms-Request-Id"))}
 	if c.vault != nil {
 		attrs = append(attrs, slog.String("vault", c.vault.Name))

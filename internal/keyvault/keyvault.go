@@ -90,6 +90,7 @@ type Vaults struct {
 	documents *store.Collection[document]
 	index     index
 	failures  failures
+	counts    counts
 	backupKey *store.DataKey
 
 	maxVaults, maxVersions int // MaxVaults and MaxVersions, but in tests

@@ -34,6 +34,7 @@ func (v *Vaults) Read(ctx context.Context, token, vault, name, version string) (
 		if err != nil {
 			status = unavailable(err).Status
 		}
+		v.counts.add("get", status, true)
 		attrs := []slog.Attr{slog.String("op", "get"), slog.Int("status", status), slog.String("address", "in process"),
 			slog.String("vault", key), slog.String("secret", name), slog.String("version", version)}
 		v.log.LogAttrs(ctx, slog.LevelInfo, "vault call", append(attrs, auditCaller(caller, err)...)...)

@@ -2,6 +2,7 @@ package keyvault
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -272,4 +273,25 @@ func TestBounds(t *testing.T) {
 		t.Errorf("message %s", m)
 	}
 	u.do("GET", "/secrets?x="+strings.Repeat("x", maxURL), "").refused(400, "BadParameter", "")
+}
+
+func TestCallsAreCountedByOperationAndStatus(t *testing.T) {
+	w := newWorld(t)
+	w.vault("va1")
+	u := w.owner("va1")
+	u.put("n", "x")
+	u.do("GET", "/secrets/n"+latest, "").want(200)
+	u.do("GET", "/secrets/n"+latest, "").want(200)
+	u.do("GET", "/secrets/m"+latest, "").want(404)
+	w.send("GET", w.origin("va1")+"/secrets/n"+latest, "", "").want(401)
+	var got []string
+	for _, c := range w.vaults.Counts() {
+		got = append(got, fmt.Sprint(c.Operation, " ", c.Status, " ", c.Calls, " ", c.InProcess))
+	}
+	if want := "get 200 2 false, get 404 1 false, none 401 1 false, set 200 1 false"; strings.Join(got, ", ") != want {
+		t.Errorf("counted %s, want %s", strings.Join(got, ", "), want)
+	}
+	if vaults, versions := w.vaults.Extent(); vaults != 2 || versions != 1 {
+		t.Errorf("%d vaults, %d versions", vaults, versions)
+	}
 }

@@ -272,6 +272,31 @@ func TestADisabledOrDeletedEmbeddedSecret(t *testing.T) {
 	w.eventually("the end", func() bool { _, err := w.secret(one); w.resolver.Refresh(w.instance()); return err != nil })
 }
 
+func TestStatsCountReadingsByOutcome(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.RetryMin = time.Hour })
+	if s := w.resolver.Stats(); s.Held != 0 || !s.Oldest.IsZero() || len(s.Readings) != 0 {
+		t.Errorf("nothing was read: %+v", s)
+	}
+	w.grant(w.vaults, "va1", "get")
+	w.put("va1", "one", "v1")
+	w.hub("chat", one, two)
+	w.want(one, "v1")
+	w.refused(two, reason.SecretNotFound)
+	s := w.resolver.Stats()
+	if s.Held != 1 || s.Unresolved != 1 || s.Failing != 1 || s.Readings["ok"] != 1 || s.Readings[reason.SecretNotFound] != 1 || time.Since(s.Oldest) > time.Hour {
+		t.Errorf("%+v", s)
+	}
+	var got []string
+	for _, c := range w.vaults.Counts() {
+		if c.InProcess {
+			got = append(got, fmt.Sprint(c.Operation, " ", c.Status, " ", c.Calls))
+		}
+	}
+	if strings.Join(got, ", ") != "get 200 1, get 404 1" {
+		t.Errorf("the vault counted %s", got)
+	}
+}
+
 func TestAnEventGivesUpWithinItsTime(t *testing.T) {
 	w := newWorld(t)
 	stuck := make(chan struct{})

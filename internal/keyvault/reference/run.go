@@ -78,6 +78,7 @@ func (r *Resolver) begin(e *entry) *flight {
 	r.wg.Go(func() {
 		defer r.wake()
 		v, err := r.fly(f, in, e.uri)
+		r.counts.add(err)
 		if err != nil {
 			err.Secret = e.uri.String()
 		}
