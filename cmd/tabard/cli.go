@@ -21,6 +21,8 @@ type cli struct {
 	Connect connectCmd `cmd:"" group:"talk" help:"Be a client: send lines from stdin, print what arrives."`
 	Send    sendCmd    `cmd:"" group:"talk" help:"Be a server: publish a message over REST."`
 	Floor   floorCmd   `cmd:"" hidden:""`
+	Trigger triggerCmd `cmd:"" group:"talk" help:"Deliver an event that no client sent."`
+	Listen  listenCmd  `cmd:"" group:"talk" help:"Print a hub's events as they arrive, and forward them to a local URL."`
 	Bench   benchCmd   `cmd:"" group:"talk" help:"Load an endpoint and say what it cost."`
 
 	Conformance conformanceCmd `cmd:"" group:"talk" help:"Examine an endpoint, line by line, against the published protocols."`
@@ -126,7 +128,9 @@ type cli struct {
 	} `cmd:"" group:"control" help:"Signing keys of the token service."`
 
 	Trace struct {
-		Tail traceTailCmd `cmd:"" help:"Follow deliveries and refusals, each with its reason."`
+		Tail   traceTailCmd   `cmd:"" help:"Follow what happens, each failure with its reason."`
+		Show   traceShowCmd   `cmd:"" help:"Show one record, or the event that it is about."`
+		Replay traceReplayCmd `cmd:"" help:"Send a recorded event again and compare the answers."`
 	} `cmd:"" group:"why" help:"What happened and why."`
 
 	Token struct {

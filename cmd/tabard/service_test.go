@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -60,6 +61,12 @@ func TestScriptsOnAService(t *testing.T) {
 					ts.Fatalf("%s has no text %s", args[1], args[2])
 				}
 				ts.Setenv(args[0], text)
+			},
+			// recordid VAR FILE sets VAR to the id of the trace record in FILE.
+			"recordid": func(ts *testscript.TestScript, _ bool, args []string) {
+				var rec struct{ ID uint64 }
+				ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &rec))
+				ts.Setenv(args[0], strconv.FormatUint(rec.ID, 10))
 			},
 			// version VAR ID sets VAR to the version in a secret's id, base VAR ID to the id without it.
 			"version": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], path.Base(args[1])) },

@@ -22,8 +22,11 @@ type traceTailCmd struct {
 	Connection string `help:"Only this connection." placeholder:"ID"`
 	User       string `help:"Only this user." placeholder:"USER"`
 	Event      string `help:"Only this event." placeholder:"EVENT"`
-	Kind       string `help:"Only this kind: delivery, validation, connection, request or identity." placeholder:"KIND"`
+	Kind       string `help:"Only this kind: delivery, validation, connection, message, request or identity." placeholder:"KIND"`
 	Code       string `help:"Only this reason code." placeholder:"CODE"`
+	Category   string `help:"Only this resource log: ConnectivityLogs, MessagingLogs or HttpRequestLogs." placeholder:"LOG"`
+	Level      string `help:"This level and worse: Debug, Informational, Warning or Error." default:"Informational" placeholder:"LEVEL"`
+	Since      string `help:"Only what happened since then: a time such as 2026-01-02T15:04:05Z, or a duration such as 10m." placeholder:"WHEN"`
 	Last       int    `help:"Begin with the newest so many records that are kept." default:"10" placeholder:"N"`
 	Follow     bool   `help:"Go on with what happens." default:"true" negatable:""`
 	Count      int    `help:"End after so many records." placeholder:"N"`
@@ -31,19 +34,20 @@ type traceTailCmd struct {
 }
 
 func (traceTailCmd) Help() string {
-	return `One line for each event that went to a handler and each client or request that was refused. What did not work is followed by its reason and what to do about it. Tokens, keys and resolved URLs are never in it; a token's claims are, with --json.
+	return `One line for each client that comes, goes or is refused, each event that went to a handler and each REST request; with --level Debug also for each message. What did not work is followed by its reason and what to do about it. Tokens, keys and resolved URLs are never in it; a token's claims are, with --json.
 
 Example:
 
     tabard trace tail --hub chat
+    tabard trace tail --level Warning --since 1h --no-follow
     tabard trace tail --code wrong_audience --no-follow --json
 
-Words: reason codes are Tabard's, the same in the trace, in the guard's answers and in tabard token verify; event, connection and user are Azure's.`
+Words: reason codes are Tabard's, the same in the trace, in the guard's answers and in tabard token verify; event, connection, user, the names of logs, levels and operations are Azure's.`
 }
 
 func (c *traceTailCmd) query() url.Values {
 	q := apiVersion(armVersion)
-	for name, value := range map[string]string{"hub": c.Hub, "connectionId": c.Connection, "userId": c.User, "event": c.Event, "kind": c.Kind, "code": c.Code} {
+	for name, value := range map[string]string{"hub": c.Hub, "connectionId": c.Connection, "userId": c.User, "event": c.Event, "kind": c.Kind, "code": c.Code, "category": c.Category, "level": c.Level, "since": c.Since} {
 		if value != "" {
 			q.Set(name, value)
 		}
@@ -142,7 +146,15 @@ func readEvents(r io.Reader, fn func(serverEvent) (bool, error)) error {
 type record struct {
 	Time       time.Time     `json:"time"`
 	Duration   time.Duration `json:"durationNs"`
+	ID         uint64        `json:"id"`
 	Kind       string        `json:"kind"`
+	Operation  string        `json:"operationName"`
+	Method     string        `json:"httpMethod"`
+	URL        string        `json:"url"`
+	Group      string        `json:"group"`
+	Caller     string        `json:"callerIpAddress"`
+	Bytes      int           `json:"bytes"`
+	Receivers  int           `json:"receivers"`
 	Hub        string        `json:"hub"`
 	Connection string        `json:"connectionId"`
 	User       string        `json:"userId"`
@@ -183,7 +195,7 @@ func (c *traceTailCmd) show(s *stdio, raw []byte) error {
 // String is the record for people: a line, and for what went wrong its reason and remedy below.
 func (r *record) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s %s", r.Time.Local().Format("15:04:05.000"), r.Kind, r.Code)
+	fmt.Fprintf(&b, "%s %s %s", r.Time.Local().Format("15:04:05.000"), r.Kind, r.what())
 	add := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, " %s=%s", name, printable(value))
@@ -191,6 +203,7 @@ func (r *record) String() string {
 	}
 	add("hub", r.Hub)
 	add("event", r.Event)
+	add("group", r.Group)
 	add("user", r.User)
 	add("connection", r.Connection)
 	if r.Status != 0 {
@@ -200,11 +213,22 @@ func (r *record) String() string {
 		add("attempts", strconv.Itoa(r.Attempts))
 	}
 	add("audience", r.Audience)
+	add("from", r.Caller)
+	if r.Kind == "message" {
+		add("bytes", strconv.Itoa(r.Bytes))
+		add("receivers", strconv.Itoa(r.Receivers))
+	}
 	if r.Duration > 0 {
 		add("took", r.Duration.Round(10*time.Microsecond).String())
 	}
+	if r.ID != 0 && (r.fault() || r.Kind == "delivery") { // what show and replay take
+		add("id", strconv.FormatUint(r.ID, 10))
+	}
 	b.WriteByte('\n')
-	if r.Code == reason.Delivered || r.Code == "" {
+	if !r.fault() {
+		if r.Detail != "" {
+			fmt.Fprintf(&b, "         %s\n", printable(r.Detail))
+		}
 		return b.String()
 	}
 	known, ok := reason.Lookup(r.Code) // a later version's code has no words here
@@ -224,6 +248,17 @@ func (r *record) String() string {
 	}
 	return b.String()
 }
+
+// what says in a word what happened: the reason code, or the operation where there is nothing to explain.
+func (r *record) what() string {
+	if r.Code != "" {
+		return string(r.Code)
+	}
+	return r.Operation
+}
+
+// fault tells whether the record reports something that did not go as it should.
+func (r *record) fault() bool { return r.Code != reason.Delivered && r.Code != "" }
 
 // printable keeps foreign text from driving the terminal: a value with control characters is quoted.
 func printable(s string) string {

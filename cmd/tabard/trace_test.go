@@ -72,8 +72,14 @@ func TestRecordsForPeople(t *testing.T) {
 		want string
 	}{
 		{"what went well takes one line",
-			record{Time: at, Kind: "delivery", Code: reason.Delivered, Hub: "chat", Event: "message", User: "ann", Connection: "c1", Status: 200, Attempts: 1, Duration: 1234567},
-			"09:00:00.000 delivery delivered hub=chat event=message user=ann connection=c1 status=200 took=1.23ms\n"},
+			record{ID: 7, Time: at, Kind: "delivery", Code: reason.Delivered, Hub: "chat", Event: "message", User: "ann", Connection: "c1", Status: 200, Attempts: 1, Duration: 1234567},
+			"09:00:00.000 delivery delivered hub=chat event=message user=ann connection=c1 status=200 took=1.23ms id=7\n"},
+		{"a message, and what needs no reason",
+			record{Time: at, Kind: "message", Operation: "SendToGroup", Hub: "chat", Group: "g", User: "ann", Bytes: 5, Receivers: 2},
+			"09:00:00.000 message SendToGroup hub=chat group=g user=ann bytes=5 receivers=2\n"},
+		{"a connection",
+			record{Time: at, Kind: "connection", Operation: "ConnectionEnded", Hub: "chat", Connection: "c1", Caller: "127.0.0.1", Duration: time.Second, Detail: "Closed by the client"},
+			"09:00:00.000 connection ConnectionEnded hub=chat connection=c1 from=127.0.0.1 took=1s\n         Closed by the client\n"},
 		{"what went wrong says why and what to do",
 			record{Time: at, Kind: "delivery", Code: reason.Timeout, Hub: "chat", Attempts: 4, Detail: "no answer\x1b[2J", Stages: []stageRecord{{"token", "ok", ""}, {"call", "failed", "deadline"}}},
 			"09:00:00.000 delivery timeout hub=chat attempts=4\n" +
