@@ -164,13 +164,15 @@ func oneOf[T ~string](d *reader, name string, value *T, list []T) {
 	if *value == "" {
 		return
 	}
-	for _, v := range list {
+	names := make([]string, len(list))
+	for i, v := range list {
+		names[i] = string(v)
 		if strings.EqualFold(string(v), string(*value)) {
 			*value = v
 			return
 		}
 	}
-	d.fault(name, "%q is none of %v", string(*value), list)
+	d.fault(name, "%q is none of %s", string(*value), strings.Join(names, ", "))
 }
 
 func acceptsStream(r *http.Request) bool {
