@@ -159,3 +159,55 @@ func TestRolesOpenTheControlPlane(t *testing.T) {
 		t.Errorf("a principal that was deleted: %d %s", status, text)
 	}
 }
+
+// Whoever may edit an instance, but holds no role on an identity, must not make the instance speak for it: events would
+// carry its token to a handler of the editor's choice.
+func TestGivingAnInstanceAnIdentityNeedsTheRightToAssignIt(t *testing.T) {
+	s := serve(t, Config{})
+	group := "/subscriptions/" + s.SubscriptionID + "/resourceGroups/default"
+	theDefault := group + "/providers/Microsoft.SignalRService/webPubSub/default"
+	const v = "?api-version=2024-03-01"
+	precious, other := s.ids[s.principal("precious")].ID, s.ids[s.principal("other")].ID
+	manager, contributor := s.principal("manager"), s.principal("contributor")
+	s.assign(manager, rbac.WebPubSubManager, group)
+	s.assign(contributor, rbac.Contributor, group)
+	give := func(who, path, identity string) (int, string) {
+		method := "PATCH"
+		if path != theDefault {
+			method = "PUT"
+		}
+		return s.call(method, s.AdminURL+path+v, s.token(who, armResource), `{"location":"local","identity":{"type":"UserAssigned","userAssignedIdentities":{"`+identity+`":{}}}}`)
+	}
+	refused := func(what string, status int, text string) {
+		t.Helper()
+		if status != 403 || !strings.Contains(text, "LinkedAuthorizationFailed") || !strings.Contains(strings.ToLower(text), "userassignedidentities/assign/action") || !strings.Contains(text, manager) {
+			t.Errorf("%s: %d %s", what, status, text)
+		}
+	}
+	for name, identity := range map[string]string{"an identity": precious, "in other letters": strings.ToUpper(precious), "one that is not there": precious + "x"} {
+		status, text := give(manager, theDefault, identity)
+		refused(name, status, text)
+		status, text = give(manager, group+"/providers/Microsoft.SignalRService/webPubSub/fresh", identity)
+		refused(name+" for a new instance", status, text)
+	}
+	if in := s.theDefault(); in.Identity.UserAssigned != "" {
+		t.Fatalf("it has %v", in.Identity)
+	}
+	if _, made := s.settings.Snapshot().Instance("fresh"); made {
+		t.Error("the instance was made all the same")
+	}
+	if status, text := give(contributor, theDefault, precious); status != 200 {
+		t.Errorf("a contributor of the group: %d %s", status, text)
+	}
+	if status, text := give(manager, theDefault, precious); status != 200 {
+		t.Errorf("the one that it has already: %d %s", status, text)
+	}
+	status, text := give(manager, theDefault, other)
+	refused("another one", status, text)
+	s.assign(manager, rbac.IdentityOperator, other)
+	if status, text := give(manager, theDefault, other); status != 200 {
+		t.Errorf("an operator of that identity: %d %s", status, text)
+	}
+	status, text = give(manager, theDefault, precious)
+	refused("still not the first", status, text)
+}

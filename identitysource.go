@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"tabard/internal/egress"
 	"tabard/internal/identity"
 	"tabard/internal/identity/azure"
 	"tabard/internal/identity/oauth"
@@ -58,7 +59,12 @@ func (x *sources) Token(ctx context.Context, p identity.Principal, resource stri
 	if err != nil {
 		return nil, err
 	}
-	return source.Token(ctx, p, resource)
+	token, err := source.Token(ctx, p, resource)
+	var refused *identity.Error
+	if err != nil && !errors.As(err, &refused) && egress.Permanent(err) { // no try within seconds reaches an address that is forbidden
+		return nil, &identity.Error{Description: err.Error(), Permanent: true, Err: err}
+	}
+	return token, err
 }
 
 func (x *sources) of(p identity.Principal) (identity.Source, error) {

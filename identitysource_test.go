@@ -3,6 +3,7 @@ package tabard
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -22,6 +23,7 @@ import (
 
 	"tabard/guard"
 	"tabard/internal/directory"
+	"tabard/internal/identity"
 	"tabard/internal/settings"
 	"tabard/internal/tokenservice"
 )
@@ -212,7 +214,12 @@ func TestAnOAuthIssuerAtAForbiddenAddressIsNotAsked(t *testing.T) {
 	if status, body := s.patch(`{"properties":{"tabard":{"identitySource":` + string(source) + `}}}`); status != http.StatusOK {
 		t.Fatalf("%d %s", status, body)
 	}
-	if _, err := s.Server.token(t.Context(), s.theDefault(), "api://orders"); err == nil || !strings.Contains(err.Error(), "loopback") || strings.Contains(err.Error(), "hush") {
+	_, err = s.Server.token(t.Context(), s.theDefault(), "api://orders")
+	if err == nil || !strings.Contains(err.Error(), "loopback") || strings.Contains(err.Error(), "hush") {
 		t.Errorf("%v", err)
+	}
+	var refused *identity.Error
+	if !errors.As(err, &refused) || !refused.Permanent {
+		t.Errorf("an address that is forbidden is tried again: %v", err)
 	}
 }

@@ -120,7 +120,7 @@ var catalogue = []Reason{
 	{AuthorizationSchemeNotBearer, "the Authorization header does not have the scheme Bearer with one token",
 		"send `Authorization: Bearer <token>`"},
 	{AlgorithmNotAllowed, "the token is signed with an algorithm that is not allowed",
-		"only RS256 is accepted; take the token from the directory's token endpoint or a managed identity, do not sign it yourself"},
+		"an issuer signs access tokens with RS256, an access key signs with HS256; take the token from where it is issued, do not sign it yourself, and give it to the surface that it is for"},
 	{CriticalHeader, "the token's header demands an extension (crit) that is not understood",
 		"access tokens of the Microsoft identity platform carry no crit; find out who made this token"},
 	{EncryptedToken, "the token is encrypted or opaque, only its audience can read it",

@@ -103,6 +103,11 @@ func sameIssuerAndSubject(err error) *armError {
 	return refuse(http.StatusConflict, "IssuerSubjectConflict", "Issuer and subject combination already exists for this identity: %v.", err)
 }
 
+// linkedAuthorizationFailed is the answer to who may change a resource, but not do with another what the change needs.
+func linkedAuthorizationFailed(message string) *armError {
+	return refuse(http.StatusForbidden, "LinkedAuthorizationFailed", "The change needs permission on a linked scope, too. %s", message)
+}
+
 func changedMeanwhile() *armError {
 	return refuse(http.StatusConflict, "Conflict", "Another operation on this resource is in progress; try again.")
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -75,7 +77,10 @@ func (s *server) identity(in *settings.Instance) map[string]any {
 // The order makes every moment safe: the system-assigned principal exists before an instance names it, and is deleted
 // only after no instance names it any more. If the write fails, a principal made for it is deleted again. Writes take
 // turns, since a principal that no instance names yet looks like one that a crash left behind.
-func (s *server) withIdentity(ctx context.Context, want *identityChoice, write func(assign func(*settings.Instance) error) (*settings.Instance, error)) (*settings.Instance, error) {
+//
+// Who may edit an instance may not for that reason make it speak for any identity: giving it another user-assigned one
+// needs the action to assign that, too.
+func (s *server) withIdentity(ctx context.Context, c *call, want *identityChoice, write func(assign func(*settings.Instance) error) (*settings.Instance, error)) (*settings.Instance, error) {
 	if want == nil {
 		return write(func(*settings.Instance) error { return nil })
 	}
@@ -84,6 +89,10 @@ func (s *server) withIdentity(ctx context.Context, want *identityChoice, write f
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+	var refused error
+	if want.kind == settings.IdentityUserAssigned {
+		refused = s.linked(c, want.userAssigned, "assign")
 	}
 	var (
 		made    *directory.ServicePrincipal
@@ -106,6 +115,9 @@ func (s *server) withIdentity(ctx context.Context, want *identityChoice, write f
 				Type: settings.IdentitySystemAssigned, PrincipalID: made.ID, ClientID: made.AppID, TenantID: s.Directory.TenantID(),
 			}
 		case settings.IdentityUserAssigned:
+			if refused != nil && !strings.EqualFold(old.UserAssigned, want.userAssigned) {
+				return refused
+			}
 			if _, ok := s.Directory.UserAssignedIdentity(want.userAssigned); !ok {
 				return identityUnknown(want.userAssigned)
 			}
@@ -125,6 +137,21 @@ func (s *server) withIdentity(ctx context.Context, want *identityChoice, write f
 		s.dropPrincipal(ctx, dropped)
 	}
 	return in, err
+}
+
+// linked is the refusal of a caller who may not do an action on another resource that the request names, or nil.
+func (s *server) linked(c *call, resource, action string) error {
+	if s.Authorize == nil {
+		return errors.New("nobody is authorised here")
+	}
+	other := c.r.Clone(c.r.Context())
+	other.Method, other.URL = http.MethodPost, &url.URL{Path: resource + "/" + action}
+	err := s.Authorize(other)
+	var refused *Refusal
+	if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
+		return linkedAuthorizationFailed(refused.Message)
+	}
+	return err
 }
 
 // makePrincipal creates the system-assigned principal of an instance. One that is there already was left by a crash

@@ -119,7 +119,7 @@ func (s *server) createInstance(c *call, body *instanceBody) (*settings.Instance
 	}
 	ctx, cancel := c.writing()
 	defer cancel()
-	return s.withIdentity(ctx, body.identity, func(assign func(*settings.Instance) error) (*settings.Instance, error) {
+	return s.withIdentity(ctx, c, body.identity, func(assign func(*settings.Instance) error) (*settings.Instance, error) {
 		in := settings.Instance{Name: c.params["name"], SubscriptionID: c.params["subscription"], ResourceGroup: c.params["group"]}
 		var d reader
 		body.apply(&d, &in)
@@ -151,7 +151,7 @@ func (s *server) replaceInstance(c *call, body *instanceBody) (*settings.Instanc
 func (s *server) updateInstance(c *call, identity *identityChoice, edit func(*settings.Instance) error) (*settings.Instance, error) {
 	ctx, cancel := c.writing()
 	defer cancel()
-	return s.withIdentity(ctx, identity, func(assign func(*settings.Instance) error) (*settings.Instance, error) {
+	return s.withIdentity(ctx, c, identity, func(assign func(*settings.Instance) error) (*settings.Instance, error) {
 		return s.Settings.Update(ctx, c.params["name"], func(in *settings.Instance) error {
 			if !s.here(c, in) {
 				return settings.ErrNotFound

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,8 +43,7 @@ type Cache struct {
 	src Source
 	opt Options
 
-	// entries is replaced, never mutated: a reader pays one atomic load and one map lookup.
-	entries atomic.Pointer[map[key]*entry]
+	entries atomic.Pointer[table]
 
 	ctx    context.Context // of the flights; they outlive the caller that began them, for others may wait too
 	cancel context.CancelFunc
@@ -56,14 +53,10 @@ type Cache struct {
 	closed bool
 }
 
-type key struct {
-	principal Principal
-	resource  string
-}
-
-// An entry is all that is known of one key. Flushing removes it from the map; a flight that is still under
+// An entry is all that is known of one key. Flushing removes it from the table; a flight that is still under
 // way then ends in an entry that nobody can find, which is how an old identity's token is kept from coming back.
 type entry struct {
+	key  key
 	held atomic.Pointer[held]
 
 	mu          sync.Mutex // guards the fields below and the replacement of held
@@ -104,7 +97,7 @@ func NewCache(src Source, opt Options) *Cache {
 	}
 	c := &Cache{src: src, opt: opt}
 	c.ctx, c.cancel = context.WithCancel(context.Background()) // lives as long as the cache, ended by Close
-	c.entries.Store(&map[key]*entry{})
+	c.entries.Store(&table{})
 	return c
 }
 
@@ -122,39 +115,36 @@ func (c *Cache) Close() {
 // the caller gives up. Errors are the source's ([*Error] for a refusal by the issuer), [ErrClosed], or wrap
 // ctx.Err().
 func (c *Cache) Token(ctx context.Context, p Principal, resource string) (*Token, error) {
-	k := key{p, resource}
-	if e := (*c.entries.Load())[k]; e != nil {
+	if e := c.entries.Load().find(&p, resource); e != nil {
 		if h := e.held.Load(); h != nil && time.Now().UnixNano() < h.next.Load() {
 			return h.token, nil
 		}
 	}
-	return c.acquire(ctx, k)
+	return c.acquire(ctx, key{p, resource})
 }
 
 // Flush forgets every token and failure of the principal with this object id. An acquisition under way still
 // answers those who wait for it, but is not remembered.
 func (c *Cache) Flush(principalID string) {
-	c.forget(func(k key, _ *entry) bool { return k.principal.PrincipalID == principalID })
+	c.forget(func(e *entry) bool { return e.key.principal.PrincipalID == principalID })
 }
 
 // FlushAll is Flush for all principals.
 func (c *Cache) FlushAll() {
-	c.forget(func(key, *entry) bool { return true })
+	c.forget(func(*entry) bool { return true })
 }
 
-func (c *Cache) forget(which func(key, *entry) bool) {
+func (c *Cache) forget(which func(*entry) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	entries := maps.Clone(*c.entries.Load())
-	maps.DeleteFunc(entries, which)
-	c.entries.Store(&entries)
+	c.entries.Store(c.entries.Load().without(which))
 }
 
 // Reject reports that a receiver refused tok with 401 or 403. If tok is still the remembered one and was
 // obtained more than 5 minutes ago it is forgotten, so that the next call fetches another: roles or keys may
 // have changed since. A younger one stays, since a fresh token would be refused for the same reason.
 func (c *Cache) Reject(p Principal, resource string, tok *Token) {
-	e := (*c.entries.Load())[key{p, resource}]
+	e := c.entries.Load().find(&p, resource)
 	if e == nil {
 		return
 	}
@@ -167,35 +157,20 @@ func (c *Cache) Reject(p Principal, resource string, tok *Token) {
 
 // entry returns k's entry, made if it is missing.
 func (c *Cache) entry(k key) *entry {
-	if e := (*c.entries.Load())[k]; e != nil {
+	if e := c.entries.Load().find(&k.principal, k.resource); e != nil {
 		return e
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	old := *c.entries.Load()
-	if e := old[k]; e != nil {
+	entries := c.entries.Load()
+	if e := entries.find(&k.principal, k.resource); e != nil {
 		return e
 	}
-	entries := maps.Clone(old)
-	for len(entries) >= c.opt.MaxEntries {
-		delete(entries, soonestEnd(entries))
+	if entries.size >= c.opt.MaxEntries {
+		victim := entries.soonestEnd()
+		entries = entries.without(func(e *entry) bool { return e == victim })
 	}
-	e := new(entry)
-	entries[k] = e
-	c.entries.Store(&entries)
+	e := &entry{key: k}
+	c.entries.Store(entries.with(e))
 	return e
-}
-
-func soonestEnd(entries map[key]*entry) (victim key) {
-	first := int64(math.MaxInt64)
-	for k, e := range entries {
-		end := int64(0) // without a token there is least to lose
-		if h := e.held.Load(); h != nil {
-			end = h.usableUntil
-		}
-		if end < first {
-			first, victim = end, k
-		}
-	}
-	return victim
 }

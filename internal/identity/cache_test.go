@@ -257,7 +257,7 @@ func TestWhileARenewalIsUnderWayACallTakesNoLock(t *testing.T) {
 		s.delay = time.Second
 		time.Sleep(55 * time.Minute)
 		wantToken(t, c, "1")
-		h := (*c.entries.Load())[key{alice, "api://x"}].held.Load()
+		h := c.entries.Load().find(&alice, "api://x").held.Load()
 		if next := h.next.Load(); next != h.usableUntil {
 			t.Fatalf("calls look closer again from %v, want %v", time.Unix(0, next), time.Unix(0, h.usableUntil))
 		}
@@ -476,7 +476,7 @@ func TestEntriesAreBoundedAndTheSoonestEndMakesRoom(t *testing.T) {
 			get(t, c, alice, fmt.Sprint("api://", i))
 			time.Sleep(time.Second)
 		}
-		if n := len(*c.entries.Load()); n != 10 {
+		if n := c.entries.Load().size; n != 10 {
 			t.Fatalf("%d entries, want 10", n)
 		}
 		before := s.calls.Load()

@@ -25,6 +25,8 @@ const (
 	WebPubSubOwner    = "12cf5a90-567b-43ae-8102-96cf46c7d9b4" // Web PubSub Service Owner
 	WebPubSubReader   = "bfb1c7d2-fb1a-466b-b2ba-aee63b92deaf" // Web PubSub Service Reader
 	WebPubSubManager  = "8cf5e20a-e4b2-4e9d-b3a1-5ceb692c2761" // SignalR/Web PubSub Contributor
+	IdentityManager   = "e40ec5ca-96e0-45a2-b4ff-59039f2c2b59" // Managed Identity Contributor
+	IdentityOperator  = "f1a07417-d97a-45cb-824c-7a7467783830" // Managed Identity Operator
 	VaultAdmin        = "00482a5a-887f-4fb3-b363-3b7fe8e74483" // Key Vault Administrator
 	VaultSecretsAdmin = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7" // Key Vault Secrets Officer
 	VaultSecretsUser  = "4633458b-17de-408a-b874-0445c86b69e6" // Key Vault Secrets User
@@ -55,6 +57,14 @@ var builtIn = []Definition{
 		DataActions: []string{"Microsoft.SignalRService/WebPubSub/*/read"}},
 	{ID: WebPubSubManager, Name: "SignalR/Web PubSub Contributor", Description: "Creates, changes and deletes SignalR and Web PubSub resources.",
 		Actions: append(manage[:len(manage):len(manage)], "Microsoft.SignalRService/*", "Microsoft.ResourceHealth/availabilityStatuses/read")},
+
+	{ID: IdentityManager, Name: "Managed Identity Contributor", Description: "Creates, reads, changes and deletes user-assigned identities.",
+		Actions: append(manage[:len(manage):len(manage)], "Microsoft.ManagedIdentity/userAssignedIdentities/read", "Microsoft.ManagedIdentity/userAssignedIdentities/write",
+			"Microsoft.ManagedIdentity/userAssignedIdentities/delete", "Microsoft.ManagedIdentity/userAssignedIdentities/*/read",
+			"Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials/write", "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials/delete")},
+	{ID: IdentityOperator, Name: "Managed Identity Operator", Description: "Reads user-assigned identities and assigns them.",
+		Actions: append(manage[:len(manage):len(manage)], "Microsoft.ManagedIdentity/userAssignedIdentities/read", "Microsoft.ManagedIdentity/userAssignedIdentities/*/read",
+			"Microsoft.ManagedIdentity/userAssignedIdentities/assign/action", "Microsoft.ManagedIdentity/userAssignedIdentities/*/assign/action")},
 
 	{ID: VaultAdmin, Name: "Key Vault Administrator", Description: "Does everything with the contents of a key vault.",
 		Actions: manageVaults, DataActions: []string{"Microsoft.KeyVault/vaults/*"}},
