@@ -42,6 +42,7 @@ var layout = map[string]struct {
 	"tabard/internal/localca":                 {"certificates: a local authority, or files that are reloaded", nil, nil},
 	"tabard/internal/listen":                  {"one port for plain HTTP and TLS, with a short way for WebSocket upgrades", nil, nil},
 	"tabard/internal/wire":                    {"the public protocols from the side of clients and servers, for those who measure or examine an endpoint", nil, []string{"gobwas"}},
+	"tabard/internal/template":                {"files of resources and ARM templates: read, and computed", nil, nil},
 	"tabard/internal/bench":                   {"a load for any endpoint, and what it cost", []string{"tabard/internal/wire"}, []string{"gobwas"}},
 	"tabard/internal/conform":                 {"the checklists of the public protocols, asked of any endpoint", []string{"tabard/internal/wire"}, []string{"protobuf"}},
 	"tabard/internal/filter":                  {"the OData subset of the data plane", nil, nil},
