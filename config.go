@@ -59,6 +59,9 @@ type Config struct {
 	// They are in certificates, in ids of secrets and in what a vault's challenge names: VAULT.<host> is a vault, the bare
 	// host the default one.
 	VaultURL []string `name:"vault-url" help:"Origin under which the key vaults of the admin address are reached, for example https://kv.example.com, whose VAULT.<host> is a vault. Repeatable." env:"TABARD_VAULT_URL" placeholder:"URL"`
+	// ARMURL are further origins under which the control plane of the admin address is reached. They are in certificates,
+	// and tokens may be for them.
+	ARMURL []string `name:"arm-url" help:"Origin under which the control plane of the admin address is reached, for example https://arm.example.com: in certificates, and as audience of its callers' tokens. Repeatable." env:"TABARD_ARM_URL" placeholder:"URL"`
 	// VaultDomain lists DNS domains, besides Azure's, whose key vaults may be read for handlers' URLs. Whoever may edit a
 	// hub can have the instance's token for that resource sent to any host VAULT.<domain>.
 	VaultDomain []string `help:"DNS domain, besides Azure's, whose key vaults handlers' URLs may refer to, with the resource of its tokens if that is not https://DOMAIN. Repeatable." env:"TABARD_VAULT_DOMAIN" placeholder:"DOMAIN[=RESOURCE]"`
@@ -184,6 +187,7 @@ func (c Config) Validate() error {
 		address("instance-listen "+name, addr)
 	}
 	c.vaultFaults(fault)
+	c.armFaults(fault)
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		fault("tls-cert, tls-key: give both or neither")
 	}

@@ -17,6 +17,7 @@ import (
 type origins struct {
 	public    []*url.URL // configured, the first preferred; none: the bound address speaks for itself
 	vaultURLs []*url.URL // the same of the key vaults
+	armURLs   []*url.URL // the same of the control plane
 	tlsOnly   bool
 	bound     atomic.Pointer[bound]
 }
@@ -29,7 +30,7 @@ type bound struct {
 }
 
 func newOrigins(cfg Config) *origins {
-	o := &origins{tlsOnly: cfg.TLSOnly, vaultURLs: vaultURLs(cfg)}
+	o := &origins{tlsOnly: cfg.TLSOnly, vaultURLs: vaultURLs(cfg), armURLs: armURLs(cfg)}
 	for _, text := range cfg.PublicURL {
 		if u, err := url.Parse(text); err == nil { // validated before
 			o.public = append(o.public, &url.URL{Scheme: u.Scheme, Host: plainHost(u)})
@@ -183,7 +184,7 @@ func (o *origins) named(host string) (name string, ok bool) {
 // names are the hosts that a certificate must cover.
 func (o *origins) names() []string {
 	var hosts []string
-	for _, u := range slices.Concat(o.public, o.vaultURLs) {
+	for _, u := range slices.Concat(o.public, o.vaultURLs, o.armURLs) {
 		hosts = append(hosts, u.Hostname())
 		if net.ParseIP(u.Hostname()) == nil {
 			hosts = append(hosts, "*."+u.Hostname())

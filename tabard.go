@@ -152,7 +152,7 @@ func (s *Server) openState(ctx context.Context) error {
 	if err = s.openAudit(ctx); err != nil {
 		return err
 	}
-	if s.directory, err = directory.Open(ctx, s.store, directory.Options{VaultResources: s.origins.vaultResources}); err != nil {
+	if s.directory, err = directory.Open(ctx, s.store, directory.Options{VaultResources: s.origins.vaultResources, ControlPlane: s.origins.armResources}); err != nil {
 		return fmt.Errorf("open the directory: %w", err)
 	}
 	if s.rbac, err = rbac.Open(ctx, s.store, rbac.Options{}); err != nil {
@@ -253,6 +253,7 @@ func (s *Server) build(ctx context.Context) error {
 	if s.control, err = s.newTrust(armResource, oldARMResource); err != nil {
 		return fmt.Errorf("trust-issuer: %w", err)
 	}
+	s.control.own = s.origins.armAudiences
 	if s.vaultTrust, err = s.newTrust(keyvault.Resource); err != nil {
 		return fmt.Errorf("trust-issuer: %w", err)
 	}

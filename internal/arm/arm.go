@@ -27,6 +27,8 @@ type Options struct {
 	// Vaults are the embedded key vaults, VaultOrigin the public origin of one of them ("https://v1.kv.example.com").
 	Vaults      *keyvault.Vaults
 	VaultOrigin func(vault string) string
+	// VaultSuffix is what follows a vault's name in its host ("kv.example.com:8081").
+	VaultSuffix func() string
 	// References are the secrets that handlers' URLs refer to.
 	References References
 	// Trace holds the records that R/trace shows; nil shows none.
@@ -146,6 +148,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) serve(c *call) (reply, error) {
+	if isMetadata(c.r) { // how a client finds out where to get a token
+		return s.getMetadata(c)
+	}
 	if s.Authorize == nil {
 		return reply{}, &unauthorized{errors.New("nobody is authorised here")}
 	}
@@ -169,7 +174,14 @@ func (s *server) serve(c *call) (reply, error) {
 	if err := s.checkScope(c); err != nil {
 		return reply{}, err
 	}
-	return s.audited(rt, c)
+	if err := s.checkGroup(c); err != nil {
+		return reply{}, err
+	}
+	rep, err := s.audited(rt, c)
+	if err == nil && rt.intoGroup() {
+		s.enterGroup(c)
+	}
+	return rep, err
 }
 
 // A Refusal is what Authorize says to a caller whose credential is good and does not suffice (status 403), or cannot be

@@ -87,7 +87,7 @@ func start(t *testing.T, edit ...func(*Options)) *plane {
 	}
 	t.Cleanup(p.vaults.Close)
 	opt := Options{
-		Vaults: p.vaults, VaultOrigin: vaultOrigin, References: p,
+		Vaults: p.vaults, VaultOrigin: vaultOrigin, VaultSuffix: func() string { return "kv.example:8081" }, References: p,
 		Settings: p.settings, Directory: p.directory, Roles: p.roles, Trace: p.trace, SubscriptionID: testSubscription,
 		Endpoint:  func(in *settings.Instance) string { return "http://127.0.0.1:8080" },
 		HostName:  func(in *settings.Instance) string { return "127.0.0.1" },
@@ -134,6 +134,22 @@ type answer struct {
 	header http.Header
 	text   string
 	body   map[string]any
+}
+
+// raw is do for an answer that is no object.
+func (p *plane) raw(method, path string, headers ...string) []byte {
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(p.t.Context(), method, p.url+path, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	r.RequestURI = ""
+	p.handler.ServeHTTP(w, r)
+	return w.Body.Bytes()
 }
 
 func (p *plane) do(method, path, body string, headers ...string) *answer {

@@ -1,7 +1,7 @@
 package arm
 
 import (
-	"cmp"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -9,8 +9,7 @@ import (
 	"tabard/internal/settings"
 )
 
-// Subscriptions and resource groups are only names here: the subscription is the configured one, and a group exists as
-// soon as somebody names it. So neither holds a location or tags of its own.
+// A subscription is only a name here: the configured one, and those of resources from a time with another configuration.
 
 var (
 	guid      = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
@@ -33,6 +32,18 @@ func (s *server) checkScope(c *call) error {
 	return nil
 }
 
+// checkGroup refuses to look for something in a group that does not exist. Who puts something into one creates it.
+func (s *server) checkGroup(c *call) error {
+	name, ok := c.params["group"]
+	if !ok || c.r.Method == http.MethodPut || c.r.Method == http.MethodDelete {
+		return nil
+	}
+	if _, exists := s.findGroup(c); !exists {
+		return groupNotFound(name)
+	}
+	return nil
+}
+
 // subscriptions are the configured one, and those that hold resources from a time with another configuration.
 func (s *server) subscriptions() []string {
 	ids := []string{strings.ToLower(s.SubscriptionID)}
@@ -41,6 +52,12 @@ func (s *server) subscriptions() []string {
 	}
 	for _, u := range s.Directory.UserAssignedIdentities() {
 		ids = append(ids, strings.ToLower(u.SubscriptionID))
+	}
+	for _, v := range s.Vaults.List() {
+		ids = append(ids, strings.ToLower(v.SubscriptionID))
+	}
+	for _, g := range s.Settings.Groups("") {
+		ids = append(ids, g.SubscriptionID)
 	}
 	rest := slices.Compact(slices.Sorted(slices.Values(ids[1:])))
 	return append(ids[:1:1], slices.DeleteFunc(rest, func(id string) bool { return id == ids[0] })...)
@@ -83,101 +100,40 @@ func (s *server) listLocations(c *call) (reply, error) {
 	}}), nil
 }
 
-func group(subscription, name string) map[string]any {
-	return map[string]any{
-		"id": "/subscriptions/" + strings.ToLower(subscription) + "/resourceGroups/" + name, "name": name, "type": "Microsoft.Resources/resourceGroups",
-		"location": settings.DefaultLocation, "tags": map[string]string{}, "properties": map[string]string{"provisioningState": "Succeeded"},
-	}
-}
-
-// groups are the default group and those that hold something, by name, in the casing of their first resource.
-func (s *server) groups(subscription string) []string {
-	names := map[string]string{}
-	note := func(name string) {
-		if key := strings.ToLower(name); names[key] == "" {
-			names[key] = name
-		}
-	}
-	if strings.EqualFold(subscription, s.SubscriptionID) {
-		note(settings.DefaultResourceGroup)
-	}
-	for _, in := range s.instances(subscription, "") {
-		note(in.ResourceGroup)
-	}
-	for _, u := range s.userIdentities(subscription, "") {
-		note(u.ResourceGroup)
-	}
-	for _, v := range s.vaults(subscription, "") {
-		note(v.ResourceGroup)
-	}
-	var list []string
-	for _, name := range names {
-		list = append(list, name)
-	}
-	slices.SortFunc(list, func(a, b string) int { return cmp.Compare(strings.ToLower(a), strings.ToLower(b)) })
-	return list
-}
-
-func (s *server) listGroups(c *call) (reply, error) {
-	var list []map[string]any
-	for _, name := range s.groups(c.params["subscription"]) {
-		list = append(list, group(c.params["subscription"], name))
-	}
-	return values(list), nil
-}
-
-// findGroup gives the group's name in the casing it has, if it holds something, and tells whether it does.
-func (s *server) findGroup(c *call) (name string, holds bool) {
-	for _, name := range s.groups(c.params["subscription"]) {
-		if strings.EqualFold(name, c.params["group"]) {
-			return name, true
-		}
-	}
-	return c.params["group"], false
-}
-
-func (s *server) getGroup(c *call) (reply, error) {
-	name, _ := s.findGroup(c)
-	return reply{200, group(c.params["subscription"], name)}, nil
-}
-
-func (s *server) headGroup(*call) (reply, error) { return reply{status: 204}, nil }
-
-func (s *server) putGroup(c *call) (reply, error) {
-	raw, err := c.readJSON()
-	if err != nil {
-		return reply{}, err
-	}
-	var d reader
-	doc := d.object("", raw, "location", "tags")
-	location, tags := d.text("location", doc["location"]), d.textMap("tags", doc["tags"])
-	if err := d.err(); err != nil {
-		return reply{}, err
-	}
-	if location != "" && plainLocation(location) != settings.DefaultLocation || len(tags) > 0 {
-		c.warn("a resource group is only a name: its location is " + settings.DefaultLocation + ", and tags are not kept")
-	}
-	name, holds := s.findGroup(c)
-	if holds {
-		return reply{200, group(c.params["subscription"], name)}, nil
-	}
-	return reply{201, group(c.params["subscription"], name)}, nil
-}
-
-// listResources lists what a subscription, or one of its groups, holds.
+// listResources lists what a subscription, or one of its groups, holds, as $filter wants it.
 func (s *server) listResources(c *call) (reply, error) {
+	want := map[string]string{} // by the lower-cased name of the field
+	in := &scanner{rest: c.query("$filter")}
+	for in.space(); in.rest != ""; {
+		var value string
+		field := strings.ToLower(in.word())
+		ok := slices.Contains([]string{"resourcetype", "resourcegroup", "name"}, field) && in.keyword("eq") && in.text(&value)
+		if in.space(); !ok || in.rest != "" && !in.keyword("and") {
+			return reply{}, badResourceFilter()
+		}
+		want[field] = value
+		in.space()
+	}
 	var list []map[string]any
+	add := func(group string, doc map[string]any) {
+		for field, value := range map[string]string{"resourcetype": doc["type"].(string), "resourcegroup": group, "name": doc["name"].(string)} {
+			if wanted, ok := want[field]; ok && !strings.EqualFold(value, wanted) {
+				return
+			}
+		}
+		list = append(list, doc)
+	}
 	for _, in := range s.instances(c.params["subscription"], c.params["group"]) {
-		list = append(list, map[string]any{
+		add(in.ResourceGroup, map[string]any{
 			"id": in.ResourceID(), "name": in.Name, "type": instanceType, "location": in.Location, "kind": kind(in), "tags": tags(in.Tags),
 			"sku": sku(in.SKU), "identity": s.identity(in),
 		})
 	}
 	for _, v := range s.vaults(c.params["subscription"], c.params["group"]) {
-		list = append(list, map[string]any{"id": v.ResourceID(), "name": v.Name, "type": vaultType, "location": v.Location, "tags": tags(v.Tags)})
+		add(v.ResourceGroup, map[string]any{"id": v.ResourceID(), "name": v.Name, "type": vaultType, "location": v.Location, "tags": tags(v.Tags)})
 	}
 	for _, u := range s.userIdentities(c.params["subscription"], c.params["group"]) {
-		list = append(list, map[string]any{"id": u.ID, "name": u.Name, "type": userIdentityType, "location": u.Location, "tags": tags(u.Tags)})
+		add(u.ResourceGroup, map[string]any{"id": u.ID, "name": u.Name, "type": userIdentityType, "location": u.Location, "tags": tags(u.Tags)})
 	}
 	return values(list), nil
 }

@@ -124,6 +124,18 @@ func inUse(format string, args ...any) *armError {
 	return refuse(http.StatusConflict, "ResourceInUse", format, args...)
 }
 
+func groupNotFound(name string) *armError {
+	return refuse(http.StatusNotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", name)
+}
+
+func groupLocation(name, is, wanted string) *armError {
+	return refuse(http.StatusConflict, "InvalidResourceGroupLocation", "Invalid resource group location '%s'. The resource group '%s' already exists in location '%s'.", wanted, name, is).at("location")
+}
+
+func badResourceFilter() *armError {
+	return refuse(http.StatusBadRequest, "InvalidFilterInQueryString", "The $filter is not supported. Supported are resourceType eq '{type}', resourceGroup eq '{name}' and name eq '{name}', joined by 'and'.")
+}
+
 func assignmentNotFound(id string) *armError {
 	return refuse(http.StatusNotFound, "RoleAssignmentNotFound", "The role assignment '%s' is not found.", id)
 }

@@ -2,6 +2,7 @@ package arm
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -212,7 +213,7 @@ func (s *server) patchInstance(c *call) (reply, error) {
 func (s *server) deleteInstance(c *call) (reply, error) {
 	ctx, cancel := c.writing()
 	defer cancel()
-	in, err := s.Settings.Delete(ctx, c.params["name"], func(in *settings.Instance) error {
+	err := s.dropInstance(ctx, c.params["name"], func(in *settings.Instance) error {
 		if !s.here(c, in) {
 			return settings.ErrNotFound
 		}
@@ -221,16 +222,19 @@ func (s *server) deleteInstance(c *call) (reply, error) {
 	if errors.Is(err, settings.ErrNotFound) {
 		return reply{status: 204}, c.match(nil)
 	}
+	return reply{status: 200}, err
+}
+
+// dropInstance deletes an instance, if may does not object, with its system-assigned identity and the roles at it.
+func (s *server) dropInstance(ctx context.Context, name string, may func(*settings.Instance) error) error {
+	in, err := s.Settings.Delete(ctx, name, may)
 	if err != nil {
-		return reply{}, err
+		return err
 	}
 	if in.Identity.Type == settings.IdentitySystemAssigned {
 		s.dropPrincipal(ctx, in.Identity.PrincipalID)
 	}
-	if err := s.Roles.DeleteScope(ctx, in.ResourceID()); err != nil {
-		return reply{}, err
-	}
-	return reply{status: 200}, nil
+	return s.Roles.DeleteScope(ctx, in.ResourceID())
 }
 
 func (s *server) restartInstance(c *call) (reply, error) {

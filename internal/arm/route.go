@@ -15,6 +15,11 @@ type route struct {
 	handle          handler
 }
 
+// intoGroup tells whether the route puts a resource into a resource group.
+func (r *route) intoGroup() bool {
+	return r.method == "PUT" && strings.Contains(r.pattern, "{group}/providers/") && !strings.Contains(r.pattern, authorizationProvider)
+}
+
 // kind is the resource type that the route is about, as the messages of version errors name it: the literal segments
 // after the last provider, or the last literal.
 func (r *route) kind() string {

@@ -71,6 +71,8 @@ func (s *server) table() []route {
 		{"GET", group, res, s.getGroup},
 		{"HEAD", group, res, s.headGroup},
 		{"PUT", group, res, s.putGroup},
+		{"PATCH", group, res, s.putGroup},
+		{"DELETE", group, res, s.deleteGroup},
 		{"GET", group + "/resources", res, s.listResources},
 		{"GET", "/providers", res, s.listProviders},
 		{"GET", "/providers/{namespace}", res, s.getProvider},

@@ -2,6 +2,7 @@ package arm
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -109,16 +110,12 @@ func (s *server) putUserIdentity(c *call) (reply, error) {
 // deleteUserIdentity deletes an identity even while it is assigned, as Azure does; deliveries that need it then fail.
 func (s *server) deleteUserIdentity(c *call) (reply, error) {
 	id := identityID(c)
-	ctx, cancel := c.writing()
-	defer cancel()
-	err := s.Directory.DeleteUserAssignedIdentity(ctx, id)
-	if errors.Is(err, directory.ErrNotFound) {
+	if _, ok := s.Directory.UserAssignedIdentity(id); !ok {
 		return reply{status: 204}, nil
 	}
-	if err != nil {
-		return reply{}, err
-	}
-	if err := s.Roles.DeleteScope(ctx, id); err != nil {
+	ctx, cancel := c.writing()
+	defer cancel()
+	if err := s.dropUserIdentity(ctx, id); err != nil {
 		return reply{}, err
 	}
 	for _, in := range s.Settings.Snapshot().Instances() {
@@ -127,4 +124,12 @@ func (s *server) deleteUserIdentity(c *call) (reply, error) {
 		}
 	}
 	return reply{status: 200}, nil
+}
+
+// dropUserIdentity deletes an identity with the roles at it.
+func (s *server) dropUserIdentity(ctx context.Context, id string) error {
+	if err := s.Directory.DeleteUserAssignedIdentity(ctx, id); err != nil && !errors.Is(err, directory.ErrNotFound) {
+		return err
+	}
+	return s.Roles.DeleteScope(ctx, id)
 }

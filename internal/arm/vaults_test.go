@@ -42,7 +42,7 @@ func TestVaultsAreCreatedChangedAndListed(t *testing.T) {
 		}
 	}
 	p.do("GET", vaultsPath+"/nobody"+vaultVersion, "").refused(404, "ResourceNotFound")
-	p.do("GET", sub+"/resourceGroups/other/providers/Microsoft.KeyVault/vaults/va1"+vaultVersion, "").refused(404, "ResourceNotFound")
+	p.do("GET", sub+"/resourceGroups/other/providers/Microsoft.KeyVault/vaults/va1"+vaultVersion, "").refused(404, "ResourceGroupNotFound")
 	p.do("PUT", sub+"/resourceGroups/other/providers/Microsoft.KeyVault/vaults/va1"+vaultVersion, vaultPut(p, "")).refused(409, "VaultAlreadyExists")
 }
 

@@ -27,6 +27,7 @@ var (
 	vaultVersions = &versions{namespace: "Microsoft.KeyVault", since: "2016-10-01", list: []string{
 		"2025-05-01", "2024-11-01", "2024-04-01-preview", "2023-07-01", "2023-02-01", "2022-07-01", "2021-10-01", "2019-09-01", "2018-02-14", "2016-10-01",
 	}}
+	metadataVersions = &versions{namespace: "Microsoft.Resources", since: "2015-01-01", list: []string{"2022-09-01", "2020-06-01", "2019-05-01", "2018-05-01", "2015-01-01"}}
 	resourceVersions = &versions{namespace: "Microsoft.Resources", since: "2014-04-01", list: []string{
 		"2024-11-01", "2023-07-01", "2022-12-01", "2022-09-01", "2021-04-01", "2020-06-01", "2019-05-01", "2018-05-01", "2016-06-01", "2015-01-01", "2014-04-01",
 	}}

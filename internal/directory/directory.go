@@ -54,6 +54,8 @@ type Options struct {
 	// learn from a vault's challenge. They stand for Azure Key Vault, and no application can take their place. nil:
 	// there are none.
 	VaultResources func() []string
+	// ControlPlane are those of the service's own control plane, and stand for Azure Resource Manager in the same way.
+	ControlPlane func() []string
 	// Now is the clock of creation times. Default: time.Now.
 	Now func() time.Time
 }
@@ -62,6 +64,7 @@ type Options struct {
 type Directory struct {
 	tenantID string
 	vaults   func() []string
+	control  func() []string
 	now      func() time.Time
 
 	applications *store.Collection[Application]
@@ -86,9 +89,12 @@ type tenant struct {
 
 // Open loads the directory, and makes the tenant on the first start.
 func Open(ctx context.Context, s *store.Store, opt Options) (*Directory, error) {
-	d := &Directory{now: opt.Now, vaults: opt.VaultResources, writing: make(chan struct{}, 1)}
+	d := &Directory{now: opt.Now, vaults: opt.VaultResources, control: opt.ControlPlane, writing: make(chan struct{}, 1)}
 	if d.vaults == nil {
 		d.vaults = func() []string { return nil }
+	}
+	if d.control == nil {
+		d.control = func() []string { return nil }
 	}
 	if d.now == nil {
 		d.now = time.Now

@@ -13,8 +13,11 @@ const Graph = "https://graph.microsoft.com"
 // TokenExchangeAppID is what [TokenExchange] is called in the aud of a v2 token.
 const TokenExchangeAppID = "fb60f99c-7a34-4190-8149-302f77469936"
 
-// keyVault is the identifier URI of Azure Key Vault.
-const keyVault = "https://vault.azure.net"
+// The identifier URIs of Azure Key Vault and Azure Resource Manager.
+const (
+	keyVault        = "https://vault.azure.net"
+	resourceManager = "https://management.azure.com"
+)
 
 // maxResource bounds the resource of a token request, in bytes.
 const maxResource = 2 << 10
@@ -41,7 +44,7 @@ type wellKnown struct {
 var wellKnowns = []wellKnown{
 	{Resource{AppID: "00000003-0000-0000-c000-000000000000", Name: "Microsoft Graph", Graph: true}, []string{Graph}},
 	{Resource{AppID: "cfa8b339-82a2-471a-a3c9-0fc0be7a4093", Name: "Azure Key Vault"}, []string{keyVault}},
-	{Resource{AppID: "797f4846-ba00-4fd7-ba43-dac1f8f63013", Name: "Azure Resource Manager"}, []string{"https://management.azure.com", "https://management.core.windows.net"}},
+	{Resource{AppID: "797f4846-ba00-4fd7-ba43-dac1f8f63013", Name: "Azure Resource Manager"}, []string{resourceManager, "https://management.core.windows.net"}},
 	{Resource{Name: "Azure Web PubSub"}, []string{"https://webpubsub.azure.com"}},
 	{Resource{AppID: "80369ed6-5f11-4dd9-bef3-692475845e77", Name: "Azure Event Hubs"}, []string{"https://eventhubs.azure.net"}},
 	{Resource{AppID: "e406a681-f3d4-42a8-90b6-c2b029497af1", Name: "Azure Storage"}, []string{"https://storage.azure.com"}},
@@ -108,6 +111,9 @@ func (d *Directory) ResolveResource(resource string) (Resource, error) {
 		}
 		if slices.Contains(d.vaults(), uri) {
 			return wellKnownByURI[keyVault], nil
+		}
+		if slices.Contains(d.control(), uri) {
+			return wellKnownByURI[resourceManager], nil
 		}
 		id = d.index.Load().appByURI[uri]
 	}

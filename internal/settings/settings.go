@@ -36,6 +36,7 @@ type Options struct {
 // Settings reads and writes the instances.
 type Settings struct {
 	instances *store.Collection[Instance]
+	groups    *store.Collection[Group]
 	now       func() time.Time
 	snapshot  atomic.Pointer[Snapshot]
 
@@ -55,7 +56,11 @@ func Open(ctx context.Context, s *store.Store, opt Options) (*Settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &Settings{instances: c, now: opt.Now}
+	groups, err := store.OpenCollection[Group](ctx, s, "resource-groups", store.Schema{Version: 1})
+	if err != nil {
+		return nil, err
+	}
+	st := &Settings{instances: c, groups: groups, now: opt.Now}
 	if st.now == nil {
 		st.now = time.Now
 	}
