@@ -64,6 +64,9 @@ const (
 	PermissionDenied    Code = "permission_denied"
 	RoleUnassigned      Code = "role_unassigned"
 	ConnectionLimit     Code = "connection_limit"
+	GroupLimit          Code = "group_limit"
+	MessageRate         Code = "message_rate"
+	HeadTooLarge        Code = "head_too_large"
 	OriginDenied        Code = "origin_denied"
 	NetworkDenied       Code = "network_denied"
 	InstanceStopped     Code = "instance_stopped"
@@ -217,6 +220,12 @@ var catalogue = []Reason{
 		"assign a role such as Web PubSub Service Owner to the caller's object id at the instance, its resource group or its subscription (tabard role assign); it counts at once"},
 	{ConnectionLimit, "the instance or hub has as many connections as it may have",
 		"close connections or raise the limit"},
+	{GroupLimit, "the client wants to be in more groups than a connection of the instance may",
+		"join fewer groups, or raise the instance's maxGroupsPerConnection"},
+	{MessageRate, "the client sent messages faster than the instance allows",
+		"send less often, or raise the instance's maxMessagesPerSecond"},
+	{HeadTooLarge, "the address or the headers of the handshake are too long",
+		"shorten the query or the token, or find out who adds so many headers"},
 	{OriginDenied, "the browser page's origin is not allowed to connect",
 		"add the origin to the allowed origins of the instance"},
 	{NetworkDenied, "the network rules of the instance do not admit this type of request from this address",

@@ -11,7 +11,8 @@ import (
 // extensions decodes properties.tabard of an instance. A name that is not known is a fault: nobody but this service
 // reads it.
 func (d *reader) extensions(at string, raw json.RawMessage) *settings.Extensions {
-	names := []string{"allowTokenOverPlainHttp", "skipLoopbackValidation", "refuseGraphAudience", "endpointValidation", "maxConnections", "identitySource"}
+	names := []string{"allowTokenOverPlainHttp", "skipLoopbackValidation", "refuseGraphAudience", "endpointValidation", "maxConnections",
+		"maxMessagesPerSecond", "maxGroupsPerConnection", "allowedOrigins", "permessageDeflate", "identitySource"}
 	o := d.object(at, raw, names...)
 	d.only(at, o, names...)
 	return &settings.Extensions{
@@ -20,6 +21,10 @@ func (d *reader) extensions(at string, raw json.RawMessage) *settings.Extensions
 		RefuseGraphAudience:    d.boolean(at+".refuseGraphAudience", o["refuseGraphAudience"]),
 		EndpointValidation:     d.text(at+".endpointValidation", o["endpointValidation"]),
 		MaxConnections:         d.integer(at+".maxConnections", o["maxConnections"]),
+		MaxMessagesPerSecond:   d.integer(at+".maxMessagesPerSecond", o["maxMessagesPerSecond"]),
+		MaxGroupsPerConnection: d.integer(at+".maxGroupsPerConnection", o["maxGroupsPerConnection"]),
+		AllowedOrigins:         d.texts(at+".allowedOrigins", o["allowedOrigins"]),
+		PermessageDeflate:      d.boolean(at+".permessageDeflate", o["permessageDeflate"]),
 		IdentitySource:         d.identitySource(at+".identitySource", o["identitySource"]),
 	}
 }
@@ -32,6 +37,10 @@ func writableExtensions(in *settings.Instance) map[string]any {
 		"refuseGraphAudience":     e.RefuseGraphAudience,
 		"endpointValidation":      e.Validation(),
 		"maxConnections":          e.MaxConnections,
+		"maxMessagesPerSecond":    e.MaxMessagesPerSecond,
+		"maxGroupsPerConnection":  e.MaxGroupsPerConnection,
+		"allowedOrigins":          append([]string{}, e.AllowedOrigins...),
+		"permessageDeflate":       e.PermessageDeflate,
 	}
 	if source := e.IdentitySource; source != nil {
 		m["identitySource"] = source.Redacted()

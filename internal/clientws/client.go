@@ -24,6 +24,7 @@ type client struct {
 	session  *eventhandler.Session
 	protocol subprotocol.Protocol
 	mode     mode
+	pace     *pace
 	parser   parser
 	acks     acked
 	streams  streams

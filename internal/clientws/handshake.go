@@ -8,7 +8,9 @@ import (
 	"net/url"
 	"strings"
 
+	"tabard/internal/deflate"
 	"tabard/internal/hub"
+	"tabard/internal/settings"
 	"tabard/internal/subprotocol"
 )
 
@@ -47,8 +49,8 @@ func hasToken(values []string, token string) bool {
 }
 
 // accepted is the answer that makes the connection a WebSocket.
-func accepted(r *http.Request, subprotocol string) []byte {
-	b := make([]byte, 0, 192)
+func accepted(r *http.Request, subprotocol, extension string) []byte {
+	b := make([]byte, 0, 320)
 	b = append(b, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
 	sum := sha1.Sum([]byte(r.Header["Sec-Websocket-Key"][0] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	b = base64.StdEncoding.AppendEncode(b, sum[:])
@@ -56,7 +58,22 @@ func accepted(r *http.Request, subprotocol string) []byte {
 		b = append(b, "\r\nSec-WebSocket-Protocol: "...)
 		b = append(b, subprotocol...)
 	}
+	if extension != "" {
+		b = append(b, "\r\nSec-WebSocket-Extensions: "...)
+		b = append(b, extension...)
+	}
 	return append(b, "\r\n\r\n"...)
+}
+
+// extension is the answer to the client's offers of permessage-deflate, empty if there is none to accept or the
+// instance does not compress.
+func extension(in *settings.Instance, r *http.Request) string {
+	offers := r.Header["Sec-Websocket-Extensions"]
+	if len(offers) == 0 || !in.Extensions.PermessageDeflate {
+		return ""
+	}
+	answer, _ := deflate.Accepts(offers)
+	return answer
 }
 
 // hubOf finds the hub in the address: /client/hubs/{hub}, or the older /client?hub={hub}, with or without a slash.

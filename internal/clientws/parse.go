@@ -9,6 +9,7 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"tabard/internal/deflate"
 	"tabard/internal/hub"
 )
 
@@ -28,8 +29,9 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // A parser takes the byte stream of a client apart into messages and control frames, however the stream is cut. It
 // keeps what is incomplete and nothing else. Rules: RFC 6455, section 5.
 type parser struct {
-	limit int64 // bytes of a message
-	part  *partial
+	limit   int64 // bytes of a message, inflated
+	deflate bool  // the client may compress messages (RFC 7692)
+	part    *partial
 }
 
 // A partial is a message, a frame or a header of which something is missing.
@@ -42,6 +44,7 @@ type partial struct {
 	control []byte    // payload of a control frame so far
 	message []byte    // payload of the message so far, all its frames
 	op      ws.OpCode // of the fragmented message; 0: none is open
+	packed  bool      // the fragmented message is compressed
 }
 
 // A sink takes what a parser found. The payload is valid during the call only and may be written to. An error ends
@@ -62,6 +65,8 @@ func (v *violation) Error() string { return v.text }
 var (
 	errTooBig  = &violation{hub.CloseTooBig, "message is larger than the limit"}
 	errNotUTF8 = &violation{hub.CloseInvalidData, "text is not UTF-8"}
+
+	errNotDeflated = &violation{hub.CloseInvalidData, "message is not deflated data"}
 )
 
 // feed goes on with data, which it unmasks in place.
@@ -83,6 +88,7 @@ func (p *parser) feed(s *scratch, data []byte, to sink) error {
 		if h == nil {
 			return nil // all of data was the beginning of a header
 		}
+		packed := p.unpack(h)
 		if err := p.check(*h); err != nil {
 			return err
 		}
@@ -91,12 +97,13 @@ func (p *parser) feed(s *scratch, data []byte, to sink) error {
 			payload := data[:h.Length]
 			data = data[h.Length:]
 			ws.Cipher(payload, h.Mask, 0)
-			if err := deliver(h.OpCode, payload, to); err != nil {
+			if err := p.deliver(h.OpCode, payload, packed, to); err != nil {
 				return err
 			}
 			continue
 		}
 		part := p.need()
+		part.packed = part.packed || packed
 		part.inFrame, part.frame, part.got = true, *h, 0
 		if h.Length == 0 {
 			if err := p.endFrame(to); err != nil {
@@ -138,6 +145,15 @@ func (p *parser) readHeader(s *scratch, data []byte) (*ws.Header, int, error) {
 		return nil, len(data), nil
 	}
 	return nil, 0, &violation{hub.CloseProtocol, err.Error()}
+}
+
+// unpack tells whether the header begins a compressed message, and takes that mark off it.
+func (p *parser) unpack(h *ws.Header) bool {
+	if !p.deflate || !h.Rsv1() || h.OpCode != ws.OpText && h.OpCode != ws.OpBinary {
+		return false
+	}
+	h.Rsv = ws.Rsv(false, h.Rsv2(), h.Rsv3())
+	return true
 }
 
 func (p *parser) check(h ws.Header) error {
@@ -182,17 +198,17 @@ func (p *parser) endFrame(to sink) error {
 		payload := part.control
 		part.control = nil
 		p.tidy()
-		return deliver(op, payload, to)
+		return p.deliver(op, payload, false, to)
 	case op != ws.OpContinuation:
 		part.op = op
 	}
 	if !part.frame.Fin {
 		return nil
 	}
-	op, payload := part.op, part.message
-	part.op, part.message = 0, nil
+	op, payload, packed := part.op, part.message, part.packed
+	part.op, part.message, part.packed = 0, nil, false
 	p.tidy()
-	return deliver(op, payload, to)
+	return p.deliver(op, payload, packed, to)
 }
 
 // tidy forgets the partial state if nothing is in it.
@@ -200,6 +216,21 @@ func (p *parser) tidy() {
 	if part := p.part; part.have == 0 && !part.inFrame && part.op == 0 && part.message == nil {
 		p.part = nil
 	}
+}
+
+// deliver passes a message on, inflated if it is compressed, or a control frame.
+func (p *parser) deliver(op ws.OpCode, payload []byte, packed bool, to sink) error {
+	if !packed {
+		return deliver(op, payload, to)
+	}
+	err := deflate.Inflate(payload, p.limit, func(inflated []byte) error { return deliver(op, inflated, to) })
+	switch {
+	case errors.Is(err, deflate.ErrTooLarge):
+		return errTooBig
+	case errors.Is(err, deflate.ErrInvalid):
+		return errNotDeflated
+	}
+	return err
 }
 
 func deliver(op ws.OpCode, payload []byte, to sink) error {

@@ -12,9 +12,9 @@ import (
 // serve has the client, whose turn it is, served until its socket is gone: by a loop over many sockets where there is
 // one for it, otherwise by a goroutine. The caller is counted in the server's goroutines, and so is the client from now
 // on.
-func (cl *client) serve(conn net.Conn, early []byte) {
+func (cl *client) serve(conn net.Conn, early []byte, deflate bool) {
 	cl.server.wg.Add(1)
-	cl.parser = parser{limit: cl.server.opt.MaxMessage}
+	cl.parser = parser{limit: cl.server.opt.MaxMessage, deflate: deflate}
 	if len(early) > 0 || !watch(conn, cl) {
 		go cl.read(conn, early)
 	}

@@ -42,7 +42,7 @@ func (cl *client) finished(why string) {
 	switch why {
 	case "":
 		detail = "Closed by the client"
-	case hub.ReasonPingTimeout, hub.ReasonSlowClient, hub.ReasonLost, hub.ReasonReload, reasonBadRequest, reasonNoHandler, reasonFailed:
+	case hub.ReasonPingTimeout, hub.ReasonSlowClient, hub.ReasonLost, hub.ReasonReload, reasonBadRequest, reasonTooFast, reasonNoHandler, reasonFailed:
 		operation = trace.ConnectionAborted
 	}
 	now := time.Now()

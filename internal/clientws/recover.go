@@ -73,14 +73,15 @@ func (s *Server) recover(d *door, r *http.Request, in *settings.Instance, hubNam
 			name = offer
 		}
 	}
-	answer := hub.Verbatim(accepted(r, name))
+	extension := extension(in, r)
+	answer := hub.Verbatim(accepted(r, name, extension))
 	conn := s.poll(d.conn)
-	if c.Resume(conn, answer, cl.protocol.Connected(id, c.UserID(), s.token(h.Instance(), h.Name(), id))) != nil {
+	if c.Resume(conn, extension != "", answer, cl.protocol.Connected(id, c.UserID(), s.token(h.Instance(), h.Name(), id))) != nil {
 		return s.refuseRecovery(d, r) // it ended a moment ago
 	}
 	s.wg.Go(func() { // serve is counted itself, so the count is not zero
 		cl.turn.Lock()
-		cl.serve(conn, early)
+		cl.serve(conn, early, extension != "")
 	})
 	return nil
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
+	"tabard/guard/reason"
 	"tabard/internal/eventhandler"
 	"tabard/internal/hub"
 	"tabard/internal/settings"
@@ -16,6 +18,12 @@ import (
 func (cl *client) message(op hub.Opcode, payload []byte) error {
 	if cl.conn.Gone() {
 		return nil // on its way out: the client has not read our close frame yet
+	}
+	if !cl.pace.allows(time.Since(cl.server.started)) {
+		cl.server.counters.refuse(reason.MessageRate)
+		cl.settle()
+		cl.conn.CloseFor(hub.ClosePolicy, "Too many messages per second.", reasonTooFast)
+		return nil
 	}
 	var req subprotocol.Request
 	if err := cl.protocol.Decode(&req, op, payload); err != nil {
@@ -181,6 +189,7 @@ func (cl *client) join(group string) *subprotocol.AckError {
 		return forbidden("join", group)
 	}
 	if errors.Is(cl.hub.Join(cl.conn, group), hub.ErrTooManyGroups) {
+		cl.server.counters.refuse(reason.GroupLimit)
 		return &subprotocol.AckError{Name: subprotocol.Forbidden, Message: "The connection is in too many groups."}
 	}
 	return nil
@@ -213,6 +222,7 @@ func (cl *client) sendToGroup(req *subprotocol.Request) *subprotocol.AckError {
 // Reasons of the disconnected event for ends that have their cause here (event handlers, section 7.3).
 const (
 	reasonBadRequest = "Bad request"
+	reasonTooFast    = "Message rate exceeded"
 	reasonNoHandler  = "Event handler not found"
 	reasonFailed     = "Event handler invocation failed"
 )

@@ -71,6 +71,9 @@ type Server struct {
 	closed bool
 	wg     sync.WaitGroup // handshakes and clients
 
+	counters counters
+	started  time.Time // zero of the clock of paces
+
 	loops   loops
 	reading sync.WaitGroup // goroutines of loops
 }
@@ -90,7 +93,7 @@ func New(opt Options) *Server {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	return &Server{opt: opt}
+	return &Server{opt: opt, started: time.Now()}
 }
 
 // Close admits no more clients and waits until the last one is gone or ctx ends. It closes no connection: that is
@@ -186,6 +189,9 @@ func (s *Server) admit(d *door, r *http.Request, in *settings.Instance, hubName 
 	if err := checkUpgrade(r); err != nil {
 		return refuse(http.StatusBadRequest, "", "Bad handshake: "+err.Error()+".")
 	}
+	if no := within(in, r); no != nil {
+		return no
+	}
 	if query.Has("awps_connection_id") {
 		return s.recover(d, r, in, hubName, query)
 	}
@@ -205,7 +211,7 @@ func (s *Server) admit(d *door, r *http.Request, in *settings.Instance, hubName 
 
 	id := hub.NewID()
 	cl := &client{
-		server: s, mode: mode, parser: parser{limit: s.opt.MaxMessage},
+		server: s, mode: mode, pace: newPace(in.Extensions.MaxMessagesPerSecond), parser: parser{limit: s.opt.MaxMessage},
 		instance: in.Name, hub: s.opt.Hubs.Hub(in.Name, hubName),
 		session: s.opt.Events.NewSession(in.Name, hubName, id),
 	}
@@ -219,7 +225,10 @@ func (s *Server) admit(d *door, r *http.Request, in *settings.Instance, hubName 
 		s.opt.Log.Error("connect event failed", "hub", hubName, "conn", id, "error", err)
 		return refuse(http.StatusInternalServerError, "", "Internal server error.")
 	}
-	o := hub.ConnOptions{ID: id, UserID: who.UserID, Roles: who.Roles, Groups: who.Groups, Ended: cl.ended}
+	o := hub.ConnOptions{
+		ID: id, UserID: who.UserID, Roles: who.Roles, Groups: who.Groups, Ended: cl.ended,
+		MaxGroups: in.Extensions.MaxGroupsPerConnection, MaxConnections: in.Extensions.MaxConnections,
+	}
 	chosen := ""
 	if resp != nil {
 		chosen = resp.Subprotocol
@@ -233,7 +242,10 @@ func (s *Server) admit(d *door, r *http.Request, in *settings.Instance, hubName 
 			o.Roles = resp.Roles
 		}
 	}
-	no := cl.open(d, r, in, o, offers, chosen)
+	no := tooManyGroups(&o)
+	if no == nil {
+		no = cl.open(d, r, in, o, offers, chosen)
+	}
 	if no != nil && resp != nil { // the application accepted a connection that now comes to nothing
 		cl.session.Disconnected(no.why())
 	}
@@ -264,8 +276,10 @@ func (cl *client) open(d *door, r *http.Request, in *settings.Instance, o hub.Co
 	}
 	conn := s.poll(d.conn)
 	o.Socket, o.Codec, o.Subprotocol = conn, p, strings.Clone(subprotocol) // or it keeps all of its header alive
+	extension := extension(in, r)
+	o.Deflate = extension != ""
 	o.Owner = cl
-	o.First = append(o.First, hub.Verbatim(accepted(r, subprotocol)))
+	o.First = append(o.First, hub.Verbatim(accepted(r, subprotocol, extension)))
 	token := ""
 	if p.Reliable() {
 		token = s.token(cl.hub.Instance(), cl.hub.Name(), o.ID)
@@ -285,12 +299,13 @@ func (cl *client) open(d *door, r *http.Request, in *settings.Instance, o hub.Co
 		return refuse(http.StatusServiceUnavailable, "", "The service is stopping.")
 	}
 	cl.conn = c
+	s.counters.accept()
 	cl.begun(r, o.UserID, o.Subprotocol)
 	cl.start()
 	if now, ok := s.opt.Settings().Instance(in.Name); !ok || now.Stopped || !now.Created.Equal(in.Created) {
 		c.Close(hub.ClosePolicy, "The service was deleted or stopped") // by somebody who looked before we were listed
 	}
-	cl.serve(conn, early)
+	cl.serve(conn, early, o.Deflate)
 	return nil
 }
 
@@ -310,6 +325,7 @@ func (s *Server) answer(d *door, r *http.Request, in *settings.Instance, hubName
 	case http.StatusBadRequest:
 		header.Set("Sec-Websocket-Version", "13")
 	}
+	s.counters.refuse(no.code)
 	d.refuse(no.status, header, no.body)
 	s.opt.Log.Debug("client refused", "hub", hubName, "status", no.status, "code", no.code, "why", no.why())
 	if no.code != "" && in != nil {
@@ -346,7 +362,7 @@ func (s *Server) refuseRecovery(d *door, r *http.Request) *refusal {
 	s.wg.Go(func() {
 		defer d.conn.Close()
 		d.conn.SetDeadline(time.Now().Add(refuseTimeout))
-		if _, err := d.conn.Write(append(accepted(r, name), refusedRecovery...)); err != nil {
+		if _, err := d.conn.Write(append(accepted(r, name, ""), refusedRecovery...)); err != nil {
 			return
 		}
 		p := parser{limit: s.opt.MaxMessage}

@@ -1,6 +1,10 @@
 package hub
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"tabard/internal/deflate"
+)
 
 // Opcode is the kind of a WebSocket frame (RFC 6455, 5.2).
 type Opcode byte
@@ -35,11 +39,60 @@ type Frame struct {
 	bytes    []byte
 	deadline int64  // registry time after which it is dropped unsent; 0: never
 	op       Opcode // of a message for reliable connections, whose bytes are the part of the payload that all share
+
+	// packed is what stands for bytes on connections that compress, nil if it is not shorter. It is made when the first
+	// such connection is to receive the frame, before that one can see it, and tried says that it was.
+	packed []byte
+	tried  bool
 }
 
 func (f *Frame) expired(now int64) bool { return f.deadline != 0 && now > f.deadline }
 
 const maxFrameHeader = 10 // of an unmasked frame
+
+const (
+	final      = 0x80
+	compressed = 0x40 // RSV1, as permessage-deflate uses it
+)
+
+// minPacked is the size from which a payload is worth compressing, in bytes.
+const minPacked = 256
+
+// pack compresses a message for all who receive it so; numbered tells whether connections add their own parts to it.
+func (f *Frame) pack(numbered bool) {
+	if f.tried {
+		return
+	}
+	f.tried = true
+	payload := f.bytes
+	if !numbered {
+		payload = payload[headerSize(f.bytes):]
+	}
+	if len(payload) < minPacked {
+		return
+	}
+	buf := make([]byte, maxFrameHeader, maxFrameHeader+len(payload)/2)
+	if numbered {
+		if buf = deflate.Compress(buf, payload)[maxFrameHeader:]; len(buf)+32 < len(payload) { // what the parts around it cost
+			f.packed = buf
+		}
+		return
+	}
+	if buf = deflate.Message(buf, payload); len(buf)-maxFrameHeader < len(payload) {
+		f.packed = seal(buf, Opcode(f.bytes[0]&^final|compressed))
+	}
+}
+
+// headerSize is how long the header of an unmasked frame is.
+func headerSize(frame []byte) int {
+	switch frame[1] {
+	case 126:
+		return 4
+	case 127:
+		return 10
+	}
+	return 2
+}
 
 // frame runs write on an empty buffer with room for size bytes and puts the header of one final frame before what
 // it appended. It returns nil if nothing was appended.
@@ -68,7 +121,7 @@ func seal(buf []byte, op Opcode) []byte {
 		buf[h+1] = 127
 		binary.BigEndian.PutUint64(buf[h+2:], uint64(n))
 	}
-	buf[h] = 0x80 | byte(op)
+	buf[h] = final | byte(op)
 	return buf[h:]
 }
 
@@ -78,24 +131,40 @@ type outgoing struct {
 	sequence uint64 // 0: the bytes are the whole frame, with its header
 }
 
-// append appends the frame as it goes out. own is scratch memory for a connection's own parts of it.
-func (n outgoing) append(dst []byte, codec Sequencer, own *[2 * maxOwn]byte) []byte {
+// wire is the whole frame as it goes out, if no part of it is the connection's own.
+func (n outgoing) wire(pack bool) []byte {
+	if pack && n.packed != nil {
+		return n.packed
+	}
+	return n.bytes
+}
+
+// append appends the frame as it goes out, compressed or not. own is scratch memory for a connection's own parts of it.
+func (n outgoing) append(dst []byte, codec Sequencer, pack bool, own *[2 * maxOwn]byte) []byte {
 	if n.sequence == 0 {
-		return append(dst, n.bytes...)
+		return append(dst, n.wire(pack)...)
 	}
 	tail := codec.AppendSequence(own[:0:maxOwn], n.sequence)
 	head := codec.AppendStart(own[maxOwn:maxOwn], len(n.bytes)+len(tail))
-	size := len(head) + len(n.bytes) + len(tail)
-	dst = append(dst, 0x80|byte(n.op))
+	if pack && n.packed != nil {
+		dst = appendHeader(dst, n.op|compressed, deflate.StoredSize(len(head))+len(n.packed)+deflate.StoredSize(len(tail))+1)
+		dst = append(deflate.Store(dst, head), n.packed...)
+		return append(deflate.Store(dst, tail), deflate.End)
+	}
+	dst = appendHeader(dst, n.op, len(head)+len(n.bytes)+len(tail))
+	return append(append(append(dst, head...), n.bytes...), tail...)
+}
+
+// appendHeader appends the header of a final frame.
+func appendHeader(dst []byte, op Opcode, size int) []byte {
+	dst = append(dst, final|byte(op))
 	switch {
 	case size < 126:
-		dst = append(dst, byte(size))
+		return append(dst, byte(size))
 	case size <= 0xFFFF:
-		dst = binary.BigEndian.AppendUint16(append(dst, 126), uint16(size))
-	default:
-		dst = binary.BigEndian.AppendUint64(append(dst, 127), uint64(size))
+		return binary.BigEndian.AppendUint16(append(dst, 126), uint16(size))
 	}
-	return append(append(append(dst, head...), n.bytes...), tail...)
+	return binary.BigEndian.AppendUint64(append(dst, 127), uint64(size))
 }
 
 // Verbatim returns bytes that go out as they are, such as the answer to a handshake.

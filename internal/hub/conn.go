@@ -19,10 +19,16 @@ type ConnOptions struct {
 	Roles  []string // what the client may do; see the package's role limits
 	Groups []string // joined before the first message can arrive; valid names
 
+	MaxGroups      int // that it may be in; 0: as Options say
+	MaxConnections int // of the instance, this one included; 0: no limit of its own
+
 	// Socket carries the connection. The hub writes to it and closes it; the caller reads from it. A plain TCP socket,
 	// which is a [syscall.Conn], is written to by the shard's flusher, any other by a goroutine of its own while there
 	// is something to write.
 	Socket net.Conn
+	// Deflate compresses messages: the client and the service have agreed on permessage-deflate without context
+	// takeover.
+	Deflate bool
 	// First is written before everything else: the handshake's answer and the first frames.
 	First []*Frame
 	// Owner is what [Conn.Owner] returns.
@@ -50,6 +56,8 @@ type Conn struct {
 	codec       Codec
 	sequencer   Sequencer // the codec of a reliable connection; else nil
 	encoding    uint8
+	maxGroups   int
+	deflate     bool // messages are made ready to go out compressed
 	shard       *shard
 	owner       any
 	ended       func(reason string)
@@ -132,7 +140,7 @@ func (c *Conn) joinLocked(group string) error {
 		return ErrGone
 	case c.memberships[group] != nil:
 		return nil
-	case len(c.memberships) >= c.hub.registry.opt.MaxGroups:
+	case len(c.memberships) >= c.maxGroups:
 		return ErrTooManyGroups
 	}
 	if c.memberships == nil {

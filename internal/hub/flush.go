@@ -86,6 +86,7 @@ func reverse(list *Conn) *Conn {
 // A writer is the scratch memory of a goroutine that writes: a batch of frames and room to join them.
 type writer struct {
 	batch []outgoing
+	pack  bool // the socket's client inflates
 	limit int
 	buf   []byte
 	own   [2 * maxOwn]byte // see outgoing.append
@@ -115,17 +116,17 @@ func (w *writer) join(codec Sequencer) (data []byte, copied bool) {
 	case len(w.batch) == 0:
 		return nil, false
 	case len(w.batch) == 1 && w.batch[0].sequence == 0:
-		return w.batch[0].bytes, false
+		return w.batch[0].wire(w.pack), false
 	}
 	buf := w.buf[:0]
 	if codec == nil {
 		for _, n := range w.batch {
-			buf = append(buf, n.bytes...)
+			buf = append(buf, n.wire(w.pack)...)
 		}
 		return buf, true
 	}
 	for _, n := range w.batch {
-		buf = n.append(buf, codec, &w.own)
+		buf = n.append(buf, codec, w.pack, &w.own)
 	}
 	if cap(buf) <= 2*w.limit { // grown by connections' own parts, not by a large message
 		w.buf = buf
@@ -140,7 +141,7 @@ func (c *Conn) take(w *writer) (net.Conn, syscall.RawConn) {
 	q := &c.out
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	w.batch = q.take(w.batch[:0], w.limit, c.hub.registry.coarse.Load())
+	w.batch, w.pack = q.take(w.batch[:0], w.limit, c.hub.registry.coarse.Load()), q.pack
 	return q.socket, q.raw
 }
 

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -9,7 +10,8 @@ import (
 // A Hub is the connections of one hub of one instance. A nil *Hub has none.
 type Hub struct {
 	registry       *Registry
-	instance, name string // lower case
+	instance, name string        // lower case
+	population     *atomic.Int64 // connections of all hubs of the instance
 	conns          directory
 	groups, users  index
 	states         states
@@ -28,7 +30,7 @@ func (h *Hub) Connect(o ConnOptions) (*Conn, error) {
 	r := h.registry
 	c := &Conn{
 		hub: h, id: o.ID, user: o.UserID, subprotocol: o.Subprotocol,
-		codec: o.Codec, encoding: uint8(o.Codec.Encoding()), owner: o.Owner, ended: o.Ended,
+		codec: o.Codec, encoding: uint8(o.Codec.Encoding()), maxGroups: cmp.Or(o.MaxGroups, r.opt.MaxGroups), deflate: o.Deflate, owner: o.Owner, ended: o.Ended,
 		shard: r.shards[r.turn.Add(1)%uint64(len(r.shards))],
 	}
 	if s, ok := o.Codec.(Sequencer); ok {
@@ -39,7 +41,7 @@ func (h *Hub) Connect(o ConnOptions) (*Conn, error) {
 	for _, role := range ignored {
 		r.opt.Log.Warn("role ignored", "hub", h.name, "conn", c.id, "role", cut(role.Role, 200), "why", role.Why)
 	}
-	c.out.socket, c.out.raw = o.Socket, rawConn(o.Socket)
+	c.out.socket, c.out.raw, c.out.pack = o.Socket, rawConn(o.Socket), o.Deflate
 
 	r.mu.Lock()
 	if r.closed {
@@ -47,6 +49,12 @@ func (h *Hub) Connect(o ConnOptions) (*Conn, error) {
 		return nil, ErrClosed
 	}
 	if n := r.count.Add(1); r.opt.MaxConnections > 0 && n > int64(r.opt.MaxConnections) {
+		r.count.Add(-1)
+		r.mu.Unlock()
+		return nil, ErrTooManyConnections
+	}
+	if n := h.population.Add(1); o.MaxConnections > 0 && n > int64(o.MaxConnections) {
+		h.population.Add(-1)
 		r.count.Add(-1)
 		r.mu.Unlock()
 		return nil, ErrTooManyConnections
@@ -63,6 +71,7 @@ func (h *Hub) Connect(o ConnOptions) (*Conn, error) {
 	c.mu.Lock()
 	if !h.conns.add(c) {
 		c.mu.Unlock()
+		h.population.Add(-1)
 		r.count.Add(-1)
 		r.open.Done()
 		return nil, ErrDuplicateID
@@ -93,6 +102,7 @@ func (h *Hub) remove(c *Conn) {
 		h.users.remove(c.user, &c.inUser)
 	}
 	h.conns.remove(c)
+	h.population.Add(-1)
 	h.registry.count.Add(-1)
 }
 
@@ -116,6 +126,9 @@ func (p *publication) to(c *Conn) bool {
 	if f == nil {
 		f = p.encode(c.codec)
 		p.frames[c.encoding] = f
+	}
+	if c.deflate {
+		f.pack(c.sequencer != nil)
 	}
 	if c.sequencer != nil {
 		return c.publish(f)

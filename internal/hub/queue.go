@@ -25,6 +25,7 @@ type queue struct {
 
 	raw    syscall.RawConn // of a plain TCP socket: may be written to without waiting; else nil
 	socket net.Conn        // nil after it was closed
+	pack   bool            // its client inflates
 	why    string          // of a reliable connection: its socket is gone, for the disconnected event
 }
 

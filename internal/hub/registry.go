@@ -135,8 +135,13 @@ func (r *Registry) Hub(instance, hub string) *Hub {
 		return h
 	}
 	key := keyOf(instance, hub)
-	h := &Hub{registry: r, instance: key.instance, name: key.hub}
+	h := &Hub{registry: r, instance: key.instance, name: key.hub, population: new(atomic.Int64)}
 	hubs := maps.Clone(*r.hubs.Load())
+	for _, other := range hubs {
+		if other.instance == h.instance {
+			h.population = other.population
+		}
+	}
 	hubs[key] = h
 	r.hubs.Store(&hubs)
 	return h

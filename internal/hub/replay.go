@@ -265,8 +265,9 @@ func (c *Conn) expire() {
 // Resume gives a reliable connection a new socket, whether it has lost the old one or not: first is written before
 // everything else, then all that the client has not acknowledged, in order and under the old numbers, and then afresh
 // the group states that it watches. On error, [ErrGone] or [ErrClosed], the socket is the caller's again and nothing
-// was written.
-func (c *Conn) Resume(socket net.Conn, first ...*Frame) error {
+// was written. Over this socket messages go out compressed if they did before and deflate says that the client has agreed
+// to it again.
+func (c *Conn) Resume(socket net.Conn, deflate bool, first ...*Frame) error {
 	if !c.Reliable() {
 		return ErrGone
 	}
@@ -296,7 +297,7 @@ func (c *Conn) Resume(socket net.Conn, first ...*Frame) error {
 	c.shard.wheel.set(c, now+every)
 	q.release()
 	q.replay.dropExpired(now)
-	q.socket, q.raw = socket, raw
+	q.socket, q.raw, q.pack = socket, raw, deflate && c.deflate
 	for i, f := range first {
 		q.push(f)
 		q.replay.after[i] = 0 // before all messages

@@ -29,7 +29,7 @@ var numbered = &numberedCodec{plainCodec{encoding: 2}}
 func (p *peer) resume(first ...*Frame) {
 	p.t.Helper()
 	server, client := tcpPair(p.t)
-	if err := p.conn.Resume(server, first...); err != nil {
+	if err := p.conn.Resume(server, false, first...); err != nil {
 		p.t.Fatal(err)
 	}
 	p.net = client
@@ -164,7 +164,7 @@ func TestAClientThatComesBackWhileItsEventIsPendingIsNotTakenForSilent(t *testin
 		p.conn.Hold() // by the reader of the old socket
 		s2, c2 := net.Pipe()
 		go func() { _, _ = io.Copy(io.Discard, c2) }()
-		if err := p.conn.Resume(s2); err != nil {
+		if err := p.conn.Resume(s2, false); err != nil {
 			t.Fatal(err)
 		}
 		c.Close()
@@ -195,7 +195,7 @@ func TestWhoDoesNotComeBackInTimeIsGone(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		p.wantEnd(ReasonLost)
-		if err := p.conn.Resume(s); !errors.Is(err, ErrGone) {
+		if err := p.conn.Resume(s, false); !errors.Is(err, ErrGone) {
 			t.Errorf("resume: %v, want ErrGone", err)
 		}
 		if r.Len() != 0 {
@@ -221,7 +221,7 @@ func TestASilentReliableClientMayComeBack(t *testing.T) {
 			t.Fatalf("gone %t, socket %v; want it waiting for its client", p.conn.Gone(), p.conn.out.current())
 		}
 		s2, c2 := net.Pipe()
-		if err := p.conn.Resume(s2); err != nil {
+		if err := p.conn.Resume(s2, false); err != nil {
 			t.Fatal(err)
 		}
 		go p.conn.SendMessage(text("back"))
@@ -265,7 +265,7 @@ func TestACloseByTheServiceIsFinalAlsoForWhoIsAway(t *testing.T) {
 		s, c := tcpPair(t)
 		defer s.Close()
 		defer c.Close()
-		if err := p.conn.Resume(s); !errors.Is(err, ErrGone) {
+		if err := p.conn.Resume(s, false); !errors.Is(err, ErrGone) {
 			t.Errorf("resume: %v, want ErrGone", err)
 		}
 	}
@@ -320,7 +320,7 @@ func TestMessagesThatOutliveTheirTimeAreNotSentAgain(t *testing.T) {
 			t.Fatal("there was no room")
 		}
 		s2, c2 := net.Pipe()
-		if err := p.conn.Resume(s2); err != nil {
+		if err := p.conn.Resume(s2, false); err != nil {
 			t.Fatal(err)
 		}
 		p.net = c2
@@ -348,7 +348,7 @@ func TestResumesThatRaceLeaveOneSocketAndLoseNothing(t *testing.T) {
 				if i%2 == 1 { // one that the hub may only write to by waiting, like TLS
 					server = struct{ net.Conn }{server}
 				}
-				if err := p.conn.Resume(server); err != nil {
+				if err := p.conn.Resume(server, false); err != nil {
 					t.Error(err)
 					return
 				}
@@ -382,7 +382,7 @@ func TestAPlainConnectionCannotBeResumed(t *testing.T) {
 	p := connect(t, h, ConnOptions{})
 	s, _ := tcpPair(t)
 	defer s.Close()
-	if err := p.conn.Resume(s); !errors.Is(err, ErrGone) {
+	if err := p.conn.Resume(s, false); !errors.Is(err, ErrGone) {
 		t.Errorf("got %v", err)
 	}
 	p.conn.Acknowledge(1)

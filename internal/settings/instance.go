@@ -91,6 +91,16 @@ type Extensions struct {
 	EndpointValidation string `json:"endpointValidation,omitempty"`
 	// MaxConnections bounds the client connections of the instance; 0: only the process's own limit holds.
 	MaxConnections int `json:"maxConnections,omitempty"`
+	// MaxMessagesPerSecond bounds the messages of one client, of whatever kind, with as many at once as in a second; one
+	// that sends more is closed. 0: no limit. Like the other limits of a connection it counts for those made after it was
+	// set.
+	MaxMessagesPerSecond int `json:"maxMessagesPerSecond,omitempty"`
+	// MaxGroupsPerConnection bounds the groups that one connection is in; 0: 10,000.
+	MaxGroupsPerConnection int `json:"maxGroupsPerConnection,omitempty"`
+	// AllowedOrigins are the origins whose pages may connect, in lower case; empty: all. See [Extensions.AllowsOrigin].
+	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
+	// PermessageDeflate compresses messages to and from clients that offer it (RFC 7692): fewer bytes for more CPU.
+	PermessageDeflate bool `json:"permessageDeflate,omitempty"`
 	// IdentitySource says where the instance's access tokens come from; nil: from its managed identity in the embedded
 	// directory. With another source the choice of managed identity does not matter.
 	IdentitySource *IdentitySource `json:"identitySource,omitempty"`
@@ -159,6 +169,7 @@ func (in *Instance) clone() *Instance {
 		source := *s
 		c.Extensions.IdentitySource = &source
 	}
+	c.Extensions.AllowedOrigins = slices.Clone(in.Extensions.AllowedOrigins)
 	c.NetworkACLs = in.NetworkACLs.clone()
 	c.CustomCertificates = cloneEach(in.CustomCertificates)
 	c.CustomDomains = cloneEach(in.CustomDomains)

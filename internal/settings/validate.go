@@ -136,8 +136,22 @@ func (e *Extensions) check(f *Faults) {
 	default:
 		f.add("properties.tabard.endpointValidation", "%q is none of warn, enforce, off", e.EndpointValidation)
 	}
-	if e.MaxConnections < 0 {
-		f.add("properties.tabard.maxConnections", "%d is negative; 0 sets no limit", e.MaxConnections)
+	for _, limit := range []struct {
+		name  string
+		value int
+	}{{"maxConnections", e.MaxConnections}, {"maxMessagesPerSecond", e.MaxMessagesPerSecond}, {"maxGroupsPerConnection", e.MaxGroupsPerConnection}} {
+		if limit.value < 0 {
+			f.add("properties.tabard."+limit.name, "%d is negative; 0 sets no limit", limit.value)
+		}
+	}
+	if len(e.AllowedOrigins) > MaxAllowedOrigins {
+		f.add("properties.tabard.allowedOrigins", "has more than %d origins", MaxAllowedOrigins)
+	}
+	for i, origin := range e.AllowedOrigins {
+		if !validOrigin(origin) {
+			f.add("properties.tabard.allowedOrigins", "%q is neither *, nor an origin such as https://app.example or https://*.example, without a path", origin)
+		}
+		e.AllowedOrigins[i] = strings.ToLower(origin)
 	}
 }
 
