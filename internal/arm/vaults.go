@@ -31,6 +31,10 @@ func (s *server) vaultTable(subscription, group, instance string) []route {
 		{"PATCH", v, kv, s.putVault},
 		{"DELETE", v, kv, s.deleteVault},
 		{"PUT", v + "/accessPolicies/{how}", kv, s.editPolicies},
+		{"GET", v + "/secrets", kv, s.listVaultSecrets},
+		{"GET", v + "/secrets/{secret}", kv, s.getVaultSecret},
+		{"PUT", v + "/secrets/{secret}", kv, s.putVaultSecret},
+		{"PATCH", v + "/secrets/{secret}", kv, s.putVaultSecret},
 		{"GET", subscription + provider + "/deletedVaults", kv, s.listDeletedVaults},
 		{"GET", subscription + provider + "/locations/{location}/deletedVaults/{name}", kv, s.getDeletedVault},
 		{"POST", subscription + provider + "/locations/{location}/deletedVaults/{name}/purge", kv, s.purgeVault},
@@ -429,6 +433,7 @@ func (s *server) listVaultOperations(*call) (reply, error) {
 	for _, o := range [][3]string{
 		{"vaults", "read", "Read key vaults"}, {"vaults", "write", "Create or change key vaults"}, {"vaults", "delete", "Delete key vaults"},
 		{"vaults/accessPolicies", "write", "Change the access policies of a key vault"},
+		{"vaults/secrets", "read", "Read what a secret is, not its value"}, {"vaults/secrets", "write", "Create a secret or a version of it"},
 		{"deletedVaults", "read", "Read deleted key vaults"}, {"locations/deletedVaults", "read", "Read a deleted key vault"},
 		{"locations/deletedVaults/purge", "action", "Purge a deleted key vault"},
 		{"checkNameAvailability", "action", "Check whether a name is available"}, {"operations", "read", "List the operations of the provider"},

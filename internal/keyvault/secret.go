@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -41,6 +42,13 @@ func (e *edit) apply(v *stored) {
 	if e.tags != nil {
 		v.Tags = e.tags
 	}
+}
+
+// changes tells whether apply would change a version.
+func (e *edit) changes(v *stored) bool {
+	next := *v
+	e.apply(&next)
+	return !reflect.DeepEqual(&next, v)
 }
 
 // get returns a version of a secret, the newest if id is empty. Errors are the API's answers.
