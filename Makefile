@@ -36,9 +36,11 @@ conformance: build
 	cd conformance/go && $(GO) test -count=1 ./...
 	cd conformance/deploy && $(GO) vet ./... && $(GO) test -count=1 ./...
 	cd conformance/js && npm ci --no-audit --no-fund --loglevel=error && npm test
+	@if command -v apt-get dpkg-deb >/dev/null; then conformance/python/packages.sh && /usr/bin/python3 conformance/python/vault.py; \
+	else echo "conformance/python needs Debian's packages"; fi
 
 bench:
 	sh ./scripts/bench.sh
 
 clean:
-	rm -rf bin conformance/js/node_modules
+	rm -rf bin conformance/js/node_modules conformance/python/.packages
