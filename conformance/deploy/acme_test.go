@@ -82,10 +82,10 @@ func free(t *testing.T) int {
 // Certificates come from a real ACME server, whichever way it checks, and are there at once after a restart.
 func TestCertificatesComeFromAnACMEAuthority(t *testing.T) {
 	for _, tc := range []struct {
-		name            string
-		byHTTP, byTLS   bool
-		flags           []string
-		andStays bool
+		name          string
+		byHTTP, byTLS bool
+		flags         []string
+		andStays      bool
 	}{
 		{"by a request over plain HTTP", true, false, nil, false},
 		{"by a TLS handshake", false, true, nil, true},
