@@ -37,7 +37,7 @@ func (s *Server) serveBackup(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "InvalidRequestContent", err.Error())
 		return
 	}
-	c := backup.Contents{Files: map[string][]byte{}, Release: release(), Created: time.Now(), Master: s.masterKey()}
+	c := backup.Contents{Files: map[string][]byte{}, Release: release(), Created: time.Now(), Master: s.master}
 	for _, name := range besideStore {
 		text, err := os.ReadFile(filepath.Join(s.cfg.Data, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -68,21 +68,13 @@ func release() string {
 	return "unknown"
 }
 
-// masterKey is the one that the configuration names.
-func (s *Server) masterKey() store.MasterKey {
-	if s.cfg.MasterKey != "" {
-		return store.MasterKeyValue(s.cfg.MasterKey)
-	}
-	return store.MasterKeyFile(s.masterKeyFile())
-}
-
 // RestoreOptions say what opens a backup and what is made of it.
 type RestoreOptions struct {
 	// Data is the data directory to make; it must be missing or empty.
 	Data string
-	// MasterKey and MasterKeyFile are those of the restored service, as in Config. They also open a backup that is
-	// sealed under a master key, unless IdentityFile or Passphrase is given; then one of them is required.
-	MasterKey, MasterKeyFile string
+	// MasterKey is that of the restored service. It also opens a backup that is sealed under a master key, unless
+	// IdentityFile or Passphrase is given; then it must be named.
+	MasterKey MasterKeySource
 	// IdentityFile holds age identities, for one of which the backup is sealed.
 	IdentityFile string
 	// Passphrase is what it is sealed under.
@@ -104,14 +96,16 @@ type RestoreInfo struct {
 
 // Restore makes a data directory of a backup. Whatever goes wrong, nothing has changed then.
 func Restore(ctx context.Context, r io.Reader, o RestoreOptions) (RestoreInfo, error) {
+	named, release, err := o.MasterKey.open(o.Data)
+	if err != nil {
+		return RestoreInfo{}, err
+	}
+	defer release()
 	master := func(dir string) store.MasterKey {
-		switch {
-		case o.MasterKey != "":
-			return store.MasterKeyValue(o.MasterKey)
-		case o.MasterKeyFile != "":
-			return store.MasterKeyFile(o.MasterKeyFile)
+		if o.MasterKey.isDefault() { // it is made where the data is made
+			return store.MasterKeyFile(o.MasterKey.keyFile(dir))
 		}
-		return store.MasterKeyFile(filepath.Join(dir, "master.key"))
+		return named
 	}
 	key, err := o.key(master)
 	if err != nil {
@@ -138,7 +132,7 @@ func (o RestoreOptions) key(master func(string) store.MasterKey) (backup.Key, er
 			return key, fmt.Errorf("%s %w", o.IdentityFile, err)
 		}
 		return key, nil
-	case o.MasterKey == "" && o.MasterKeyFile == "":
+	case o.MasterKey.isDefault():
 		return backup.Key{}, fmt.Errorf("%w: name the master key of the service that wrote it, an age identity file or a passphrase", backup.ErrWrongKey)
 	}
 	return backup.MasterKey(master(o.Data)), nil

@@ -117,20 +117,20 @@ func TestABackupBringsEverythingBack(t *testing.T) {
 	if err := os.WriteFile(another, []byte("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tabard.Restore(t.Context(), bytes.NewReader(sealed), tabard.RestoreOptions{Data: dir, MasterKeyFile: another}); !errors.Is(err, tabard.ErrWrongBackupKey) {
+	if _, err := tabard.Restore(t.Context(), bytes.NewReader(sealed), tabard.RestoreOptions{Data: dir, MasterKey: tabard.MasterKeySource{File: another}}); !errors.Is(err, tabard.ErrWrongBackupKey) {
 		t.Errorf("with another master key: %v", err)
 	}
 	if _, err := tabard.Restore(t.Context(), bytes.NewReader(sealed), tabard.RestoreOptions{Data: dir}); !errors.Is(err, tabard.ErrWrongBackupKey) {
 		t.Errorf("without one: %v", err)
 	}
-	if _, err := tabard.Restore(t.Context(), bytes.NewReader(sealed[:len(sealed)-100]), tabard.RestoreOptions{Data: dir, MasterKeyFile: masterKey}); !errors.Is(err, tabard.ErrDamagedBackup) {
+	if _, err := tabard.Restore(t.Context(), bytes.NewReader(sealed[:len(sealed)-100]), tabard.RestoreOptions{Data: dir, MasterKey: tabard.MasterKeySource{File: masterKey}}); !errors.Is(err, tabard.ErrDamagedBackup) {
 		t.Errorf("cut short: %v", err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("what failed left something: %v", err)
 	}
 
-	info, err := tabard.Restore(t.Context(), bytes.NewReader(sealed), tabard.RestoreOptions{Data: dir, MasterKeyFile: masterKey})
+	info, err := tabard.Restore(t.Context(), bytes.NewReader(sealed), tabard.RestoreOptions{Data: dir, MasterKey: tabard.MasterKeySource{File: masterKey}})
 	if err != nil || info.Items == 0 || info.Created.IsZero() {
 		t.Fatalf("%+v %v", info, err)
 	}

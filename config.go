@@ -77,6 +77,15 @@ type Config struct {
 	// MasterKeyFile holds the master key when MasterKey is empty; default DATA/master.key, made on the first start.
 	MasterKeyFile string `help:"File of the master key (default DATA/master.key, made on the first start); TABARD_MASTER_KEY gives the key itself." env:"TABARD_MASTER_KEY_FILE" placeholder:"FILE"`
 
+	// MasterKeyURI names the master key instead: file:///PATH, env://NAME, or a key of the Transit engine of HashiCorp
+	// Vault or OpenBao, hcvault://HOST[:PORT]/MOUNT/keys/NAME, which never leaves there. A store that is sealed under
+	// DATA/master.key is sealed under it at the next start.
+	MasterKeyURI string `name:"master-key-uri" help:"Where the master key is instead: file:///PATH, env://NAME, or hcvault://HOST[:PORT]/MOUNT/keys/NAME (Transit engine of HashiCorp Vault or OpenBao, over TLS)." env:"TABARD_MASTER_KEY_URI" placeholder:"URI"`
+	// MasterKeyTokenFile holds the token for hcvault, read anew for each use; otherwise MasterKeyToken is the token.
+	MasterKeyTokenFile string `help:"File with the token for hcvault, as an agent writes it; VAULT_TOKEN gives the token itself." env:"TABARD_MASTER_KEY_TOKEN_FILE" placeholder:"FILE"`
+	// MasterKeyToken has no flag, so that it never shows in a process list.
+	MasterKeyToken string `kong:"-" yaml:"-" json:"-"`
+
 	// ReadyFile receives one JSON object, mode 0600, once every listener answers.
 	ReadyFile string `help:"File that receives one JSON object with endpoints and secrets (0600) once every listener answers." env:"TABARD_READY_FILE" placeholder:"FILE"`
 
@@ -190,6 +199,9 @@ func (c Config) Validate() error {
 	c.armFaults(fault)
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		fault("tls-cert, tls-key: give both or neither")
+	}
+	if text := c.masterKeySource().fault(); text != "" {
+		fault("%s", text)
 	}
 	c.acmeFaults(fault)
 	for _, u := range c.PublicURL {

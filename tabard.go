@@ -12,16 +12,13 @@
 package tabard
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -56,6 +53,8 @@ type Server struct {
 	service service
 
 	fabric     *fabric.Fabric
+	master     store.MasterKey
+	masterDone func() // releases what reaches it
 	store      *store.Store
 	settings   *settings.Settings
 	directory  *directory.Directory
@@ -143,7 +142,7 @@ func (s *Server) openState(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("open state: %w", err)
 	}
-	if s.store, err = store.Open(ctx, s.fabric, s.masterKey(), s.log); err != nil {
+	if err = s.openStore(ctx); err != nil {
 		return fmt.Errorf("open state: %w", err)
 	}
 	if s.service, err = openService(ctx, s.store); err != nil {
@@ -172,10 +171,6 @@ func (s *Server) openState(ctx context.Context) error {
 		return fmt.Errorf("open the admin token: %w", err)
 	}
 	return nil
-}
-
-func (s *Server) masterKeyFile() string {
-	return cmp.Or(s.cfg.MasterKeyFile, filepath.Join(s.cfg.Data, "master.key"))
 }
 
 // openService loads, or on the first start makes, what the installation remembers about itself.
@@ -291,20 +286,9 @@ func (s *Server) egressPolicy() (egress.Policy, error) {
 	for _, n := range s.cfg.DenyHandlerNetworks {
 		p.Deny = append(p.Deny, netip.MustParsePrefix(n))
 	}
-	if s.cfg.HandlerCA == "" {
-		return p, nil
-	}
-	pem, err := os.ReadFile(s.cfg.HandlerCA)
-	if err != nil {
-		return p, fmt.Errorf("handler-ca: %w", err)
-	}
-	if p.RootCAs, err = x509.SystemCertPool(); err != nil {
-		return p, fmt.Errorf("system certificates: %w", err)
-	}
-	if !p.RootCAs.AppendCertsFromPEM(pem) {
-		return p, fmt.Errorf("handler-ca: %s has no certificate", s.cfg.HandlerCA)
-	}
-	return p, nil
+	var err error
+	p.RootCAs, err = rootsWith(s.cfg.HandlerCA)
+	return p, err
 }
 
 func (s *Server) keepAlive(instance, hub string) time.Duration {
@@ -355,6 +339,9 @@ func (s *Server) Close() error {
 		}
 		if s.store != nil {
 			s.store.Close()
+		}
+		if s.masterDone != nil {
+			s.masterDone()
 		}
 		if s.fabric != nil {
 			s.fabric.Close()

@@ -3,7 +3,6 @@ package tabard
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -191,24 +190,6 @@ func vaultURLs(cfg Config) []*url.URL {
 		}
 	}
 	return list
-}
-
-// rotateMasterKey serves POST /tabard/v1/masterKey/rotate: the data key is sealed under a new master key, which takes
-// the old one's place in its file. Nothing else is touched, and serving goes on.
-func (s *Server) rotateMasterKey(w http.ResponseWriter, r *http.Request) {
-	if s.cfg.MasterKey != "" {
-		writeError(w, http.StatusConflict, "MasterKeyNotInFile", "the master key was given as a value; only one in a file can be replaced while serving")
-		return
-	}
-	if err := s.store.RotateMasterKeyFile(context.WithoutCancel(r.Context()), s.masterKeyFile()); err != nil {
-		s.log.Error("the master key could not be replaced", "error", err)
-		writeError(w, http.StatusInternalServerError, "InternalServerError", "the master key could not be replaced; see the log")
-		return
-	}
-	s.log.Warn("the master key was replaced: backups of the old file open only older copies of the data", "file", s.masterKeyFile())
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_ = json.NewEncoder(w).Encode(map[string]string{"masterKeyFile": s.masterKeyFile()}) // a client that has gone is no one's error
 }
 
 // vaultFaults reports what is wrong with the settings of vaults.

@@ -99,6 +99,9 @@ type backupRestoreCmd struct {
 	File           string `arg:"" help:"The backup; - is stdin."`
 	Data           string `help:"Data directory to make; it must be missing or empty." required:"" env:"TABARD_DATA" placeholder:"DIR"`
 	MasterKeyFile  string `help:"File of the restored service's master key (default DATA/master.key, made now); TABARD_MASTER_KEY gives the key itself. It opens the backup too, if that is sealed under it." env:"TABARD_MASTER_KEY_FILE" placeholder:"FILE"`
+	MasterKeyURI   string `name:"master-key-uri" help:"Where the restored service's master key is instead: file:///PATH, env://NAME or hcvault://HOST/MOUNT/keys/NAME." env:"TABARD_MASTER_KEY_URI" placeholder:"URI"`
+	MasterKeyToken string `name:"master-key-token-file" help:"File with the token for hcvault; VAULT_TOKEN gives the token itself." env:"TABARD_MASTER_KEY_TOKEN_FILE" placeholder:"FILE"`
+	HandlerCA      string `name:"handler-ca" help:"PEM bundle trusted for hcvault in addition to the system's." env:"TABARD_HANDLER_CA" placeholder:"FILE"`
 	Identity       string `help:"File of age identities that open the backup." placeholder:"FILE" xor:"open"`
 	PassphraseFile string `help:"File with the passphrase that opens the backup." placeholder:"FILE" xor:"open"`
 }
@@ -129,7 +132,10 @@ func (c *backupRestoreCmd) Run(ctx context.Context, s *stdio) error {
 		in = f
 	}
 	info, err := tabard.Restore(ctx, in, tabard.RestoreOptions{
-		Data: c.Data, MasterKey: os.Getenv("TABARD_MASTER_KEY"), MasterKeyFile: c.MasterKeyFile, IdentityFile: c.Identity, Passphrase: passphrase,
+		Data: c.Data, IdentityFile: c.Identity, Passphrase: passphrase,
+		MasterKey: tabard.MasterKeySource{
+			Value: os.Getenv("TABARD_MASTER_KEY"), File: c.MasterKeyFile, URI: c.MasterKeyURI, TokenFile: c.MasterKeyToken, Token: os.Getenv("VAULT_TOKEN"), CA: c.HandlerCA,
+		},
 	})
 	switch {
 	case errors.Is(err, tabard.ErrWrongBackupKey):
@@ -145,8 +151,11 @@ func (c *backupRestoreCmd) Run(ctx context.Context, s *stdio) error {
 		if c.MasterKeyFile != "" {
 			start += " --master-key-file " + c.MasterKeyFile
 		}
+		if c.MasterKeyURI != "" {
+			start += " --master-key-uri " + c.MasterKeyURI
+		}
 		row(w, "Start the service with: "+start)
-		if c.MasterKeyFile == "" && os.Getenv("TABARD_MASTER_KEY") == "" {
+		if c.MasterKeyFile == "" && c.MasterKeyURI == "" && os.Getenv("TABARD_MASTER_KEY") == "" {
 			row(w, "Its new master key is "+filepath.Join(c.Data, "master.key")+".")
 		}
 	})

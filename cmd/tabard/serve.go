@@ -24,10 +24,10 @@ type logFlags struct {
 	LogLevel  string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info" env:"TABARD_LOG_LEVEL" group:"log"`
 }
 
-// config completes the settings with the one that has no flag, so that it never shows in a process list.
+// config completes the settings with those that have no flag, so that they never show in a process list.
 func (f *serviceFlags) config() tabard.Config {
 	cfg := f.Config
-	cfg.MasterKey = os.Getenv("TABARD_MASTER_KEY")
+	cfg.MasterKey, cfg.MasterKeyToken = os.Getenv("TABARD_MASTER_KEY"), os.Getenv("VAULT_TOKEN")
 	return cfg
 }
 

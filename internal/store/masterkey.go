@@ -20,8 +20,9 @@ const masterKeySize = 32
 
 // A MasterKey says where the key is that seals the data key. Its String never shows the key.
 type MasterKey struct {
-	path  string
-	value string
+	path    string
+	value   string
+	transit *TransitKey
 }
 
 // MasterKeyFile is a file with 32 bytes as base64 text. It is created 0600 if it is missing and nothing was
@@ -34,6 +35,8 @@ func MasterKeyValue(text string) MasterKey { return MasterKey{value: text} }
 // String says where the key comes from.
 func (k MasterKey) String() string {
 	switch {
+	case k.transit != nil:
+		return k.transit.URI
 	case k.path != "":
 		return "file " + k.path
 	case k.value != "":
@@ -49,6 +52,12 @@ func (k MasterKey) GoString() string { return k.String() }
 func (k MasterKey) open(create bool) (tink.AEAD, error) {
 	text := k.value
 	switch {
+	case k.transit != nil:
+		a, err := k.transit.open()
+		if err != nil {
+			return nil, fmt.Errorf("master key (%s): %w", k, err)
+		}
+		return a, nil
 	case k.path != "":
 		var err error
 		if text, err = readKeyFile(k.path, create); err != nil {
@@ -81,6 +90,9 @@ func (k MasterKey) Unseal(sealed []byte, use string) ([]byte, error) {
 		return nil, err
 	}
 	secret, err := master.Decrypt(sealed, sealContext(use))
+	if err := failure(master); err != nil {
+		return nil, fmt.Errorf("master key (%s): %w", k, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w (%s)", ErrWrongMasterKey, k)
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -81,6 +82,9 @@ func (k MasterKey) unwrap(sealed []byte) (*keyset.Handle, error) {
 		return nil, err
 	}
 	handle, err := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(sealed)), master, []byte(dataKeyContext))
+	if err := failure(master); err != nil {
+		return nil, fmt.Errorf("master key (%s): %w", k, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w (%s)", ErrWrongMasterKey, k)
 	}
@@ -105,7 +109,7 @@ func createDataKey(ctx context.Context, meta jetstream.KeyValue, master tink.AEA
 func wrapDataKey(handle *keyset.Handle, master tink.AEAD) ([]byte, error) {
 	var sealed bytes.Buffer
 	err := handle.WriteWithAssociatedData(keyset.NewBinaryWriter(&sealed), master, []byte(dataKeyContext))
-	return sealed.Bytes(), err
+	return sealed.Bytes(), cmp.Or(failure(master), err)
 }
 
 // mustBeEmpty refuses to make a new data key beside documents that were sealed under one now missing.
