@@ -29,6 +29,14 @@ func (f *certificates) Problem(_ *settings.Instance, c *settings.CustomCertifica
 	return nil
 }
 
+func (f *certificates) DomainProblem(in *settings.Instance, d *settings.CustomDomain) error {
+	c, ok := in.Certificate(d)
+	if !ok {
+		return errors.New("no certificate")
+	}
+	return f.Problem(in, c)
+}
+
 func TestWhatLiesBelowAnInstanceIsKept(t *testing.T) {
 	served := &certificates{bad: map[string]string{}}
 	p := start(t, func(o *Options) { o.Certificates = served })
@@ -92,7 +100,7 @@ func TestACertificateThatCannotBeServedSaysWhyWherePollersLook(t *testing.T) {
 	served := &certificates{bad: map[string]string{"broken": "the secret holds no private key"}}
 	p := start(t, func(o *Options) { o.Certificates = served })
 	a := p.do("PUT", theDefault+"/customCertificates/broken"+version, `{"properties":{"keyVaultBaseUri":"https://v.vault.azure.net","keyVaultSecretName":"cert"}}`).want(201).
-		is("properties.provisioningState", "Failed")
+		is("properties.provisioningState", "Updating")
 	path, ok := strings.CutPrefix(a.header.Get("Azure-AsyncOperation"), p.url)
 	if !ok {
 		t.Fatalf("headers %v", a.header)

@@ -2,6 +2,7 @@ package arm
 
 import (
 	"context"
+	"net/http"
 
 	"tabard/internal/settings"
 )
@@ -15,6 +16,8 @@ type Certificates interface {
 	Load(ctx context.Context, in *settings.Instance, c *settings.CustomCertificate) error
 	// Problem is what was wrong with the certificate when it was read last; nil: nothing.
 	Problem(in *settings.Instance, c *settings.CustomCertificate) error
+	// DomainProblem is why a domain is not served with its certificate; nil: it is.
+	DomainProblem(in *settings.Instance, d *settings.CustomDomain) error
 }
 
 func (s *server) customCertificates() *subresource[settings.CustomCertificate] {
@@ -55,8 +58,7 @@ func (s *server) customCertificates() *subresource[settings.CustomCertificate] {
 	}
 }
 
-// putCertificate stores where the certificate is, reads it, and if that fails says why twice: the state in the body is
-// Failed, and the operation that the answer names ends with the reason, where clients' pollers look for it.
+// putCertificate stores where the certificate is and reads it.
 func (s *server) putCertificate(c *call) (reply, error) {
 	kind := s.customCertificates()
 	in, cert, created, err := kind.store(s, c)
@@ -73,12 +75,33 @@ func (s *server) putCertificate(c *call) (reply, error) {
 	}
 	ctx, cancel := c.writing()
 	defer cancel()
-	if err := s.Certificates.Load(ctx, in, cert); err != nil {
-		c.warn("the certificate cannot be served: " + err.Error())
-		failed := refuse(400, "CustomCertificateInvalid", "The custom certificate '%s' cannot be served: %v.", cert.Name, err)
-		s.finished(c, reply{}, failed)
+	return s.judged(c, status, kind.document(in, cert), s.Certificates.Load(ctx, in, cert)), nil
+}
+
+// putDomain stores a domain and looks whether it can be served. The official Go client takes no status but 201.
+func (s *server) putDomain(c *call) (reply, error) {
+	kind := s.customDomains()
+	in, domain, _, err := kind.store(s, c)
+	if err != nil {
+		return reply{}, err
 	}
-	return c.resource(status, kind.document(in, cert)), nil
+	var problem error
+	if s.Certificates != nil {
+		problem = s.Certificates.DomainProblem(in, domain)
+	}
+	return s.judged(c, 201, kind.document(in, domain), problem), nil
+}
+
+// judged is the answer to a write of something that is stored, but perhaps cannot be served. What is wrong with it is
+// told by the operation that the answer names, where clients' pollers look for it: they take the word Failed in the
+// answer itself for the end, without a reason. A GET says Failed from then on.
+func (s *server) judged(c *call, status int, doc map[string]any, problem error) reply {
+	if problem != nil {
+		c.warn("it cannot be served: " + problem.Error())
+		s.finished(c, reply{}, refuse(http.StatusBadRequest, "CustomCertificateInvalid", "%s cannot be served: %v.", doc["name"], problem))
+		doc["properties"].(map[string]any)["provisioningState"] = "Updating"
+	}
+	return c.resource(status, doc)
 }
 
 func (s *server) customDomains() *subresource[settings.CustomDomain] {
@@ -102,7 +125,7 @@ func (s *server) customDomains() *subresource[settings.CustomDomain] {
 		},
 		properties: func(in *settings.Instance, d *settings.CustomDomain) map[string]any {
 			state := "Succeeded"
-			if cert, ok := in.Certificate(d); ok && s.Certificates != nil && s.Certificates.Problem(in, cert) != nil {
+			if s.Certificates != nil && s.Certificates.DomainProblem(in, d) != nil {
 				state = "Failed"
 			}
 			return map[string]any{"domainName": d.DomainName, "customCertificate": map[string]string{"id": d.Certificate}, "provisioningState": state}

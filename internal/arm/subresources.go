@@ -114,15 +114,15 @@ func (k *subresource[T]) store(s *server, c *call) (in *settings.Instance, v *T,
 	return in, k.of(in)[key], created, nil
 }
 
-// put serves PUT: 201 when the resource is new, and always if the published description knows no other status.
-func (k *subresource[T]) put(s *server, always201 bool, warnings ...string) handler {
+// put serves PUT: 201 when the resource is new.
+func (k *subresource[T]) put(s *server, warnings ...string) handler {
 	return func(c *call) (reply, error) {
 		in, v, created, err := k.store(s, c)
 		if err != nil {
 			return reply{}, err
 		}
 		c.warn(warnings...)
-		if created || always201 {
+		if created {
 			return c.resource(201, k.document(in, v)), nil
 		}
 		return c.resource(200, k.document(in, v)), nil

@@ -102,12 +102,12 @@ func (s *server) belowTable(r string) []route {
 		{"DELETE", cert + one, wps, certificates.delete(s)},
 		{"GET", domain, wps, domains.list(s)},
 		{"GET", domain + one, wps, domains.get(s)},
-		{"PUT", domain + one, wps, domains.put(s, true)}, // the official Go client takes nothing but 201
+		{"PUT", domain + one, wps, s.putDomain},
 		{"DELETE", domain + one, wps, s.async(domains.delete(s))},
 
 		{"GET", link, wps, sharedLinks.list(s)},
 		{"GET", link + one, wps, sharedLinks.get(s)},
-		{"PUT", link + one, wps, sharedLinks.put(s, false, linkWarning)},
+		{"PUT", link + one, wps, sharedLinks.put(s, linkWarning)},
 		{"DELETE", link + one, wps, s.async(sharedLinks.delete(s))},
 		{"GET", r + "/privateLinkResources", wps, s.listPrivateLinks},
 		{"GET", connection, wps, s.none(connectionType)},
