@@ -19,7 +19,7 @@ var layout = map[string]struct {
 	heavy []string // import path prefixes that only the listed packages may use
 }{
 	"tabard":                            {"wires everything together; the only package that knows all others", []string{"*"}, nil},
-	"tabard/cmd/tabard":                 {"the command line: a client of the admin and public surfaces that can also start the service", []string{"tabard", "tabard/guard", "tabard/guard/doctor", "tabard/guard/reason", "tabard/internal/bench", "tabard/internal/backup", "tabard/internal/conform", "tabard/internal/wire"}, []string{"kong", "gobwas"}},
+	"tabard/cmd/tabard":                 {"the command line: a client of the admin and public surfaces that can also start the service", []string{"tabard", "tabard/guard", "tabard/guard/doctor", "tabard/guard/reason", "tabard/internal/bench", "tabard/internal/apply", "tabard/internal/backup", "tabard/internal/conform", "tabard/internal/template", "tabard/internal/wire"}, []string{"kong", "gobwas"}},
 	"tabard/guard":                      {"verifies tokens and requests in front of an event handler; public, so almost free of dependencies", []string{"tabard/guard/reason"}, []string{"jose"}},
 	"tabard/guard/doctor":               {"attacks an event handler that its user owns; public, the standard library and guard only", []string{"tabard/guard"}, nil},
 	"tabard/guard/reason":               {"the catalogue of reason codes that guard, access and delivery share", nil, nil},
@@ -43,6 +43,7 @@ var layout = map[string]struct {
 	"tabard/internal/localca":                 {"certificates: a local authority, or files that are reloaded", nil, nil},
 	"tabard/internal/listen":                  {"one port for plain HTTP and TLS, with a short way for WebSocket upgrades", nil, nil},
 	"tabard/internal/wire":                    {"the public protocols from the side of clients and servers, for those who measure or examine an endpoint", nil, []string{"gobwas"}},
+	"tabard/internal/apply":                   {"resources of files, compared with a service and written to it", []string{"tabard/internal/template"}, nil},
 	"tabard/internal/template":                {"files of resources and ARM templates: read, and computed", nil, nil},
 	"tabard/internal/bench":                   {"a load for any endpoint, and what it cost", []string{"tabard/internal/wire"}, []string{"gobwas"}},
 	"tabard/internal/conform":                 {"the checklists of the public protocols, asked of any endpoint", []string{"tabard/internal/wire"}, []string{"protobuf"}},

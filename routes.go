@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"tabard/internal/apply"
 	"tabard/internal/arm"
 	"tabard/internal/clientws"
 	"tabard/internal/dataplane"
@@ -106,6 +107,10 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 		default:
 			if keyvault.InPath(r.URL.EscapedPath()) {
 				vaults.ServeHTTP(w, r)
+				return
+			}
+			if strings.HasPrefix(r.URL.EscapedPath(), apply.InventoryPath) {
+				s.asAdmin(w, r, s.serveApplySets)
 				return
 			}
 			if inPortal(r) {

@@ -76,6 +76,7 @@ type Server struct {
 	acme       *acme.Manager // nil without domains
 	admin      *adminToken
 	audit      *audit.Log
+	applySets  *store.Collection[applySet]
 	tls        *tls.Config
 	caFile     string
 
@@ -150,6 +151,9 @@ func (s *Server) openState(ctx context.Context) error {
 	}
 	if err = s.openAudit(ctx); err != nil {
 		return err
+	}
+	if s.applySets, err = openApplySets(ctx, s.store); err != nil {
+		return fmt.Errorf("open what was applied: %w", err)
 	}
 	if s.directory, err = directory.Open(ctx, s.store, directory.Options{VaultResources: s.origins.vaultResources, ControlPlane: s.origins.armResources}); err != nil {
 		return fmt.Errorf("open the directory: %w", err)

@@ -27,6 +27,8 @@ type cli struct {
 
 	Conformance conformanceCmd `cmd:"" group:"talk" help:"Examine an endpoint, line by line, against the published protocols."`
 
+	Apply applyCmd `cmd:"" group:"control" help:"Make the service what files of resources say."`
+
 	Instance struct {
 		List   instanceListCmd   `cmd:"" help:"List the instances."`
 		Show   instanceShowCmd   `cmd:"" help:"Show one instance."`

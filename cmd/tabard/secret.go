@@ -77,21 +77,7 @@ func (f vaultFlags) dataPlane(ctx context.Context, s *stdio) (*dataPlane, error)
 		return nil, err
 	}
 	plane := *a
-	switch {
-	case strings.HasPrefix(a.base, "https://"):
-	case a.ready.AdminHTTPSURL != "":
-		plane.base = a.ready.AdminHTTPSURL
-	default: // the same port answers both
-		plane.base = "https://" + strings.TrimPrefix(a.base, "http://")
-	}
-	u, err := url.Parse(plane.base)
-	if err != nil {
-		return nil, err
-	}
-	plane.host = strings.ToLower(v.Name) + ".localhost"
-	if port := u.Port(); port != "" {
-		plane.host += ":" + port
-	}
+	plane.base, plane.host = a.vaultHost(v.Name)
 	return &dataPlane{&plane, v.Name}, nil
 }
 

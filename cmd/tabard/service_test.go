@@ -42,6 +42,13 @@ func TestScriptsOnAService(t *testing.T) {
 				return err
 			}
 			env.Values[handlerKey{}] = h
+			example, err := os.ReadFile(filepath.Join("..", "..", "examples", "resources.yaml"))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(env.WorkDir, "resources.yaml"), example, 0o600)
+			}
+			if err != nil {
+				return err
+			}
 			env.Vars = append(env.Vars, "HANDLER="+h.srv.URL, "ADMIN="+ready.AdminURL, "ADMIN_TLS="+ready.AdminHTTPSURL, "CA="+ready.CAFile,
 				"CONNECTION="+ready.ConnectionString, "ISSUER="+ready.Issuer)
 			return nil
@@ -70,9 +77,13 @@ func TestScriptsOnAService(t *testing.T) {
 			},
 			// version VAR ID sets VAR to the version in a secret's id, base VAR ID to the id without it.
 			"version": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], path.Base(args[1])) },
-			"base":    func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], args[1][:strings.LastIndexByte(args[1], '/')]) },
+			"base": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], args[1][:strings.LastIndexByte(args[1], '/')])
+			},
 			// read VAR FILE sets VAR to the line in FILE.
-			"read": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1]))) },
+			"read": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+			},
 			// bytes FILE HEX writes bytes.
 			"bytes": func(ts *testscript.TestScript, _ bool, args []string) {
 				content, err := hex.DecodeString(args[1])

@@ -185,3 +185,32 @@ func (w *walker) expression(e *expression, sc *scope, depth int) {
 		w.expression(step, sc, depth+1)
 	}
 }
+
+// Members are the values of all members of that name anywhere in the resource, as far as they can be computed before
+// anything is deployed.
+func (r *Resource) Members(ctx context.Context, name string) (found []any) {
+	ev := r.run.evaluator(ctx)
+	var walk func(n *node, depth int)
+	walk = func(n *node, depth int) {
+		if n == nil || depth > maxDepth {
+			return
+		}
+		for _, item := range n.list() {
+			walk(item, depth+1)
+		}
+		if o := n.object(); o != nil {
+			for _, member := range o.names {
+				if strings.EqualFold(member, name) {
+					if v, err := ev.node(o.members[member], r.scope); err == nil {
+						found = append(found, v)
+					}
+				}
+				if member != "resources" {
+					walk(o.members[member], depth+1)
+				}
+			}
+		}
+	}
+	walk(r.node, 0)
+	return found
+}
