@@ -82,6 +82,8 @@ func (s *Server) asked(r *http.Request) (scope, action string) {
 		return "/", ""
 	case strings.EqualFold(segments[0], "v1.0"):
 		return "/subscriptions/" + s.service.SubscriptionID, "Microsoft.Authorization/roleAssignments/write"
+	case len(segments) == 1 && segments[0] == "metrics":
+		return "/subscriptions/" + s.service.SubscriptionID, metricsRead
 	}
 	return armAction(r.Method, segments)
 }

@@ -39,6 +39,7 @@ var layout = map[string]struct {
 	"tabard/internal/tokenservice": {"the embedded issuer: keys, discovery, minting",
 		[]string{"tabard/internal/store", "tabard/internal/directory", "tabard/internal/identity", "tabard/guard/reason"}, []string{"jose"}},
 	"tabard/internal/trace":                   {"what happened and why", []string{"tabard/guard/reason"}, nil},
+	"tabard/internal/metrics":                 {"what the service does as numbers, for Prometheus", []string{"tabard/internal/trace", "tabard/internal/hub", "tabard/guard/reason"}, []string{"prometheus"}},
 	"tabard/internal/egress":                  {"the only way out: pinned addresses, blocked ranges, no redirects", []string{"tabard/guard/reason"}, nil},
 	"tabard/internal/localca":                 {"certificates: a local authority, or files that are reloaded", nil, nil},
 	"tabard/internal/listen":                  {"one port for plain HTTP and TLS, with a short way for WebSocket upgrades", nil, nil},
@@ -88,6 +89,9 @@ var heavy = map[string]string{
 	"certmagic": "github.com/caddyserver/",
 	"acmez":     "github.com/mholt/acmez",
 	"zap":       "go.uber.org/zap",
+
+	"prometheus": "github.com/prometheus/",
+	"otel":       "go.opentelemetry.io/",
 }
 
 func TestPackagesImportOnlyWhatTheLayoutAllows(t *testing.T) {

@@ -98,6 +98,8 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 			default:
 				writeError(w, http.StatusServiceUnavailable, "NotReady", "the service is starting")
 			}
+		case "GET /metrics", "HEAD /metrics":
+			s.serveMetrics(w, r)
 		case "POST /tabard/v1/adminToken/rotate":
 			s.asAdmin(w, r, s.rotateAdminToken)
 		case "POST /tabard/v1/masterKey/rotate":

@@ -38,6 +38,7 @@ import (
 	"tabard/internal/keyvault"
 	"tabard/internal/keyvault/reference"
 	"tabard/internal/localca"
+	"tabard/internal/metrics"
 	"tabard/internal/rbac"
 	"tabard/internal/settings"
 	"tabard/internal/store"
@@ -62,6 +63,7 @@ type Server struct {
 	identity   *identity.Cache
 	sources    *sources
 	trace      *trace.Recorder
+	metrics    *metrics.Metrics
 	egress     *egress.Egress
 	events     *eventhandler.Dispatcher
 	hubs       *hub.Registry
@@ -231,7 +233,7 @@ func (s *Server) build(ctx context.Context) error {
 	s.sources = &sources{
 		embedded: s.tokens, settings: s.settings.Snapshot, outside: s.egress.Transport(), allowed: s.cfg.AzureIdentity, made: make(map[string]madeSource),
 	}
-	s.identity = identity.NewCache(s.sources, identity.Options{Log: s.log})
+	s.identity = identity.NewCache(timed{s.sources, s.tokenTook}, identity.Options{Log: s.log})
 	s.events = eventhandler.New(eventhandler.Options{
 		Settings: s.settings.Snapshot,
 		Identity: s.token,
@@ -246,6 +248,7 @@ func (s *Server) build(ctx context.Context) error {
 		Log:             s.log,
 	})
 	s.hubs = hub.NewRegistry(hub.Options{KeepAlive: s.keepAlive, MaxConnections: s.cfg.MaxConnections, Log: s.log})
+	s.metrics = s.newMetrics()
 	if s.data, err = s.newTrust(dataPlaneResource); err != nil {
 		return fmt.Errorf("trust-issuer: %w", err)
 	}

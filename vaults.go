@@ -47,6 +47,7 @@ func (s *Server) newReferences() *reference.Resolver {
 		Vaults: s.vaults, Locate: s.origins.vaultAt, Settings: s.settings.Snapshot,
 		Identity: s.token, NoIdentity: eventhandler.ErrNoIdentity,
 		Domains: domains, OtherTenants: s.cfg.VaultOtherTenants, Transport: s.egress.Transport(), Log: s.log,
+		Observe: s.metrics.VaultRead,
 	})
 }
 

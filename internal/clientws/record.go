@@ -36,19 +36,26 @@ func (cl *client) begun(r *http.Request, user, subprotocol string) {
 	})
 }
 
+// closeCategories are Azure's ConnectionCloseCategory of each unexpected end.
+var closeCategories = map[string]string{
+	hub.ReasonPingTimeout: "PingTimeout", hub.ReasonSlowClient: "SlowClient", hub.ReasonLost: "ServiceTransientError", hub.ReasonReload: "ServiceReload",
+	reasonBadRequest: "BadRequest", reasonTooFast: "Throttled", reasonNoHandler: "EventHandlerNotFound", reasonFailed: "SendEventFailed",
+}
+
 // finished leaves a record of a connection's end, for which why is empty if the client wanted it.
 func (cl *client) finished(why string) {
-	operation, detail := trace.ConnectionEnded, why
-	switch why {
-	case "":
-		detail = "Closed by the client"
-	case hub.ReasonPingTimeout, hub.ReasonSlowClient, hub.ReasonLost, hub.ReasonReload, reasonBadRequest, reasonTooFast, reasonNoHandler, reasonFailed:
-		operation = trace.ConnectionAborted
+	operation, detail := trace.ConnectionAborted, why
+	category, unexpected := closeCategories[why]
+	switch {
+	case why == "":
+		operation, detail, category = trace.ConnectionEnded, "Closed by the client", "Normal"
+	case !unexpected: // in a server's own words
+		operation, category = trace.ConnectionEnded, "ClosedByAppServer"
 	}
 	now := time.Now()
 	cl.server.opt.Trace.Record(trace.Record{
 		Time: now, Duration: now.Sub(cl.since), Kind: trace.Connection, Operation: operation, Instance: cl.instance, Hub: cl.hub.Name(),
-		Connection: cl.conn.ID(), User: cl.conn.UserID(), Subprotocol: cl.conn.Subprotocol(), CallerIP: cl.caller, Detail: detail,
+		Connection: cl.conn.ID(), User: cl.conn.UserID(), Subprotocol: cl.conn.Subprotocol(), CallerIP: cl.caller, Detail: detail, Close: category,
 	})
 }
 

@@ -133,6 +133,13 @@ func (q *notifier) work(k laneKey, l *lane) {
 	}
 }
 
+// Pending is how many notifications wait or are under way.
+func (d *Dispatcher) Pending() int {
+	d.notes.mu.Lock()
+	defer d.notes.mu.Unlock()
+	return d.notes.pending
+}
+
 // drain refuses new notes and waits until the others are done or ctx ends.
 func (q *notifier) drain(ctx context.Context) error {
 	q.mu.Lock()

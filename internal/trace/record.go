@@ -74,10 +74,11 @@ type Record struct {
 	URL      string `json:"url,omitempty"`           // path of a REST request or handshake, never its query
 	TraceID  string `json:"traceId,omitempty"`       // W3C trace id, 32 hexadecimal digits
 
-	Subprotocol string `json:"subprotocol,omitempty"` // of a connection
-	DataType    string `json:"dataType,omitempty"`    // of a message: text, json, binary, protobuf
-	Bytes       int    `json:"bytes,omitempty"`       // of a message's or event's payload
-	Receivers   int    `json:"receivers,omitempty"`   // connections whose queue took the message
+	Subprotocol string `json:"subprotocol,omitempty"`   // of a connection
+	Close       string `json:"closeCategory,omitempty"` // why a connection ended, as Azure's metrics have it: Normal, SlowClient …
+	DataType    string `json:"dataType,omitempty"`      // of a message: text, json, binary, protobuf
+	Bytes       int    `json:"bytes,omitempty"`         // of a message's or event's payload
+	Receivers   int    `json:"receivers,omitempty"`     // connections whose queue took the message
 
 	// Template is the handler's URL template as configured, never the resolved URL.
 	Template string `json:"urlTemplate,omitempty"`

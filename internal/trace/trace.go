@@ -30,7 +30,9 @@
 // Query of the lists and streams: hub, event (ignoring case), connectionId, userId, kind, code, category, level (that
 // one and worse), since (RFC 3339 or a duration such as 10m), after=ID, last=N (0: only what happens from now on).
 //
-// What the package leaves to others: metrics, logs, and deciding what the reason is.
+// Records are counted by subject, for whoever makes metrics of them ([Recorder.Tallies]).
+//
+// What the package leaves to others: logs, and deciding what the reason is.
 package trace
 
 import (
@@ -78,6 +80,8 @@ type book struct {
 	mu    sync.Mutex // guards all
 	rings map[page]*ring
 	subs  map[*Subscription]struct{}
+
+	tallies tallies
 }
 
 // A page is a kind of records, in good or in bad.
@@ -135,6 +139,7 @@ func (r *Recorder) Keep(rec Record, c *Content) Record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	rec.ID = r.next.Add(1) // under the lock: a follower sees them in order
+	b.tallies.count(&rec)
 	b.ring(&rec, r.opt.Records).add(&rec, r)
 	for s := range b.subs {
 		s.offer(&rec)

@@ -71,7 +71,15 @@ func (r *Resolver) fetch(ctx context.Context, in *settings.Instance, uri setting
 	if err != nil {
 		return nil, err
 	}
+	start := time.Now()
 	got, err := r.read(ctx, uri, at, tok)
+	if r.opt.Observe != nil {
+		var why reason.Code
+		if err != nil {
+			why = err.Code
+		}
+		r.opt.Observe(at.embedded, why, time.Since(start))
+	}
 	oid := claim(tok, "oid")
 	if err != nil {
 		err.oid = oid

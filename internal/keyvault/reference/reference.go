@@ -66,6 +66,10 @@ type Options struct {
 	// Log receives failures and changes, with the secret's URI and version, never with a value. nil discards.
 	Log *slog.Logger
 
+	// Observe hears of each reading of a vault: whether it is embedded, what went wrong ("" for nothing), how long it
+	// took. nil: nobody does.
+	Observe func(embedded bool, why reason.Code, took time.Duration)
+
 	// Refresh is the time between readings, spread by a tenth. 0 means 30 minutes (as in Azure SignalR).
 	Refresh time.Duration
 	// RetryMin and RetryMax bound the pause after a failure, which doubles. 0 means 1 s and 60 s. After a vault said

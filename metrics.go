@@ -1,0 +1,60 @@
+package tabard
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"tabard/internal/arm"
+	"tabard/internal/identity"
+	"tabard/internal/metrics"
+)
+
+func (s *Server) newMetrics() *metrics.Metrics {
+	version := ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+	}
+	return metrics.New(metrics.Sources{Trace: s.trace, Hubs: s.hubs, Pending: s.events.Pending, Version: version})
+}
+
+func (s *Server) tokenTook(source string, err error, took time.Duration) {
+	s.metrics.Token(source, err, took)
+}
+
+// timed is a source of tokens whose acquisitions are counted.
+type timed struct {
+	identity.Source
+	count func(source string, err error, took time.Duration)
+}
+
+// Token implements identity.Source.
+func (t timed) Token(ctx context.Context, p identity.Principal, resource string) (*identity.Token, error) {
+	start := time.Now()
+	tok, err := t.Source.Token(ctx, p, resource)
+	t.count(p.Source, err, time.Since(start))
+	return tok, err
+}
+
+// metricsRead is what a role must allow at the subscription for its holder to read the metrics of everything; Reader
+// does.
+const metricsRead = "Microsoft.Insights/metrics/read"
+
+// serveMetrics answers whoever may read the metrics of everything.
+func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	err := s.authorize(r)
+	var refused *arm.Refusal
+	switch {
+	case err == nil:
+		s.metrics.Handler().ServeHTTP(w, r)
+	case errors.As(err, &refused) && refused.Status == http.StatusForbidden:
+		writeError(w, refused.Status, "AuthorizationFailed", refused.Message)
+	case errors.As(err, &refused):
+		writeError(w, refused.Status, "ServiceUnavailable", refused.Message)
+	default:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="tabard admin"`)
+		writeError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error())
+	}
+}

@@ -1,0 +1,60 @@
+package tabard
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"tabard/internal/rbac"
+)
+
+func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
+	s := serve(t, Config{AllowLoopbackHandlers: true})
+	url := s.AdminURL + "/metrics"
+	reader, nobody := s.principal("reader"), s.principal("nobody")
+	s.assign(reader, rbac.Reader, "/subscriptions/"+s.SubscriptionID)
+	for name, c := range map[string]struct {
+		token  string
+		status int
+	}{
+		"nobody":                 {"", 401},
+		"another token":          {strings.Repeat("x", 43), 401},
+		"the admin":              {s.AdminToken, 200},
+		"a reader":               {s.token(reader, armResource), 200},
+		"a principal of no role": {s.token(nobody, armResource), 403},
+		"a data plane's token":   {s.token(reader, dataPlaneResource), 401},
+	} {
+		if status, text := s.call(http.MethodGet, url, c.token, ""); status != c.status {
+			t.Errorf("%s: %d %.300s", name, status, text)
+		}
+	}
+	if status, _ := s.call(http.MethodPost, url, s.AdminToken, ""); status == 200 {
+		t.Error("POST is answered")
+	}
+}
+
+// What happens is seen in the numbers, and nothing that may not be.
+func TestMetricsTellWhatHappened(t *testing.T) {
+	s := serve(t, Config{AllowLoopbackHandlers: true})
+	handler := newCodeHandler(t)
+	s.controlPlane("PATCH", s.instanceID()+"?api-version=2024-03-01", `{"identity":{"type":"SystemAssigned"}}`)
+	s.fault(handler.URL+"/?code=canary-code-of-the-url", `{"type":"ManagedIdentity"}`)
+	s.publish(s.AdminToken)
+	if _, err := s.say(); err == nil {
+		t.Error("an anonymous client was let in")
+	}
+	_, text := s.call(http.MethodGet, s.AdminURL+"/metrics", s.AdminToken, "")
+	for _, line := range []string{
+		`tabard_event_duration_seconds_count{code="delivered",hub="chat",instance="default",rule="` + handler.URL + `/?code=…",status="2xx"} 1`,
+		`tabard_connections_refused_total{code="anonymous_denied",instance="default"} 1`,
+		`tabard_token_acquisition_duration_seconds_count{outcome="ok",source="embedded"} 1`,
+		`tabard_rest_requests_refused_total{code=`,
+	} {
+		if !strings.Contains(text, line) {
+			t.Errorf("no line %s in\n%s", line, text)
+		}
+	}
+	if strings.Contains(text, "canary") || strings.Contains(text, "ann") {
+		t.Error("a secret or a user is in the metrics")
+	}
+}
