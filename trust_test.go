@@ -28,7 +28,7 @@ import (
 type served struct {
 	*Server
 	Ready
-	t     *testing.T
+	t     testing.TB
 	http  *http.Client // trusts the local authority
 	ids   map[string]directory.UserAssignedIdentity
 	first map[string]string // token for each principal and resource
@@ -36,12 +36,12 @@ type served struct {
 }
 
 // serve runs a service on free ports; it is stopped with the test.
-func serve(t *testing.T, cfg Config) *served {
+func serve(t testing.TB, cfg Config) *served {
 	t.Helper()
 	return serveLogged(t, cfg, nil)
 }
 
-func serveLogged(t *testing.T, cfg Config, log *slog.Logger) *served {
+func serveLogged(t testing.TB, cfg Config, log *slog.Logger) *served {
 	t.Helper()
 	if cfg.Data == "" {
 		cfg.Data = t.TempDir()

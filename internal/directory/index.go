@@ -11,6 +11,8 @@ type index struct {
 	principalByAppID map[string]string // lower-cased appId → object id
 	managed          map[managedKey]string
 
+	identityByID map[string]string // ARM id of a user-assigned identity as it is written → key; a look-up by it costs nothing
+
 	assignments map[assignmentKey]AppRoleAssignment
 	// roles are the values granted, by principal and resource; an entry without values is default access.
 	roles map[pair][]string
@@ -39,12 +41,13 @@ func (d *Directory) reindex() {
 }
 
 func (d *Directory) derive() *index {
-	apps, principals := d.applications.All(), d.principals.All()
+	apps, principals, identities := d.applications.All(), d.principals.All(), d.identities.All()
 	x := &index{
 		appByAppID:       make(map[string]string, len(apps)),
 		appByURI:         make(map[string]string, len(apps)),
 		principalByAppID: make(map[string]string, len(principals)),
 		managed:          map[managedKey]string{},
+		identityByID:     make(map[string]string, len(identities)),
 		assignments:      map[assignmentKey]AppRoleAssignment{},
 		roles:            map[pair][]string{},
 	}
@@ -63,6 +66,9 @@ func (d *Directory) derive() *index {
 		if resource, explicit, ok := item.Value.ManagedIdentity(); ok {
 			x.managed[managedKey{lower(resource), explicit}] = id
 		}
+	}
+	for key, item := range identities {
+		x.identityByID[item.Value.ID] = key
 	}
 	for _, item := range d.assignments.All() {
 		a := item.Value

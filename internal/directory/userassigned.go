@@ -103,7 +103,11 @@ func (d *Directory) putIdentity(ctx context.Context, u *UserAssignedIdentity) (c
 
 // UserAssignedIdentity finds an identity by ARM id, in any case.
 func (d *Directory) UserAssignedIdentity(resourceID string) (_ UserAssignedIdentity, ok bool) {
-	item, ok := d.identities.Get(lower(resourceID))
+	key, ok := d.index.Load().identityByID[resourceID]
+	if !ok {
+		key = lower(resourceID)
+	}
+	item, ok := d.identities.Get(key)
 	return item.Value.clone(), ok
 }
 
