@@ -153,7 +153,7 @@ func (r *recorder) control(op hub.Opcode, payload []byte) error {
 
 // parseIn parses stream in pieces of the given sizes, repeated.
 func parseIn(stream []byte, sizes ...int) ([]string, string, *parser) {
-	p := parser{limit: 1 << 10}
+	p := parser{limit: 1 << 10, deflate: true}
 	s := new(scratch)
 	var r recorder
 	for i := 0; len(stream) > 0; i++ {
@@ -211,6 +211,8 @@ func FuzzParser(f *testing.F) {
 	f.Add(frameBytes(true, ws.OpClose, closeBody(1000, "x")), 100, 1)
 	f.Add([]byte{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, 1, 1)
 	f.Add(frameBytes(false, ws.OpText, strings.Repeat("x", 2000)), 1, 1)
+	packed := ws.Header{Fin: true, Rsv: ws.Rsv(true, false, false), OpCode: ws.OpText}
+	f.Add(append(maskedFrame(packed, deflated("hello")), maskedFrame(packed, deflated(strings.Repeat("x", 2000)))...), 1, 5)
 	f.Fuzz(func(t *testing.T, stream []byte, a, b int) {
 		whole, errWhole, _ := parseIn(stream, max(1, len(stream)))
 		parts, errParts, p := parseIn(stream, a%300, b%300)

@@ -1,11 +1,14 @@
 package hub
 
 import (
+	"bytes"
+	"compress/flate"
 	"context"
 	"encoding/binary"
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,6 +61,8 @@ type peer struct {
 	net   net.Conn
 	conn  *Conn
 	ended chan string
+
+	deflate bool // it inflates what is marked as compressed
 }
 
 // tcpPair returns both ends of a connection over loopback.
@@ -124,11 +129,17 @@ func (p *peer) next() (ws.OpCode, string, error) {
 	if err != nil {
 		return 0, "", err
 	}
+	packed := p.deflate && h.Rsv1()
+	if packed {
+		h.Rsv = ws.Rsv(false, h.Rsv2(), h.Rsv3())
+	}
 	if err := ws.CheckHeader(h, ws.StateClientSide); err != nil {
 		return 0, "", err
 	}
 	payload := make([]byte, h.Length)
-	_, err = io.ReadFull(p.net, payload)
+	if _, err = io.ReadFull(p.net, payload); packed && err == nil {
+		payload, err = io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(payload), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
+	}
 	return h.OpCode, string(payload), err
 }
 

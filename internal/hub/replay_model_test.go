@@ -49,7 +49,8 @@ func (m *mirror) take(n int) error {
 }
 
 // TestARecoveringClientMissesRepeatsAndReordersNothing drives random connects, joins, leaves, sends, acknowledgements,
-// cuts, recoveries and closes of several clients, reliable and plain, against a list of what each must have.
+// cuts, recoveries and closes of several clients, reliable and plain, compressing or not, against a list of what each must
+// have. Some messages are worth compressing.
 func TestARecoveringClientMissesRepeatsAndReordersNothing(t *testing.T) {
 	r := newRegistry(t, Options{Shards: 2})
 	round := 0
@@ -61,14 +62,15 @@ func TestARecoveringClientMissesRepeatsAndReordersNothing(t *testing.T) {
 		n := 0
 		send := func(takes func(*mirror) bool, deliver func(*Message) int) {
 			n++
+			words := fmt.Sprint(n) + strings.Repeat(" and so on", rapid.SampledFrom([]int{0, 0, 100}).Draw(rt, "length"))
 			taken := 0
 			for _, m := range live {
 				if takes(m) {
-					m.want = append(m.want, fmt.Sprint(n))
+					m.want = append(m.want, words)
 					taken++
 				}
 			}
-			if got := deliver(text(fmt.Sprint(n))); got != taken {
+			if got := deliver(text(words)); got != taken {
 				rt.Errorf("message %d was taken by %d, want %d", n, got, taken)
 			}
 		}
@@ -115,11 +117,12 @@ func TestARecoveringClientMissesRepeatsAndReordersNothing(t *testing.T) {
 					return
 				}
 				m := &mirror{reliable: rapid.IntRange(0, 2).Draw(rt, "kind") > 0, groups: map[string]bool{}}
-				o := ConnOptions{UserID: "u"}
+				o := ConnOptions{UserID: "u", Deflate: rapid.Bool().Draw(rt, "deflate")}
 				if m.reliable {
 					o.Codec = numbered
 				}
 				m.peer = connect(t, h, o)
+				m.deflate = o.Deflate
 				live = append(live, m)
 			},
 			"join": one(any, func(rt *rapid.T, m *mirror) {
@@ -160,13 +163,13 @@ func TestARecoveringClientMissesRepeatsAndReordersNothing(t *testing.T) {
 				m.lose()
 				m.away = true
 			}),
-			"come back": one(gone, func(_ *rapid.T, m *mirror) {
-				m.resume()
+			"come back": one(gone, func(rt *rapid.T, m *mirror) {
+				m.resumeAs(rapid.Bool().Draw(rt, "deflate"))
 				m.away = false
 			}),
-			"come back over a half-open socket": one(recoverable, func(_ *rapid.T, m *mirror) {
+			"come back over a half-open socket": one(recoverable, func(rt *rapid.T, m *mirror) {
 				old, socket := m.net, m.conn.out.current()
-				m.resume()
+				m.resumeAs(rapid.Bool().Draw(rt, "deflate"))
 				old.Close()
 				m.conn.Lost(socket, ReasonLost) // its reader notices late
 			}),

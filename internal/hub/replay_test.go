@@ -26,13 +26,16 @@ func (*numberedCodec) AppendSequence(dst []byte, n uint64) []byte {
 var numbered = &numberedCodec{plainCodec{encoding: 2}}
 
 // resume gives the peer's connection another socket and has the peer read from its other end.
-func (p *peer) resume(first ...*Frame) {
+func (p *peer) resume(first ...*Frame) { p.t.Helper(); p.resumeAs(false, first...) }
+
+// resumeAs is resume with a client that inflates or not.
+func (p *peer) resumeAs(deflate bool, first ...*Frame) {
 	p.t.Helper()
 	server, client := tcpPair(p.t)
-	if err := p.conn.Resume(server, false, first...); err != nil {
+	if err := p.conn.Resume(server, deflate, first...); err != nil {
 		p.t.Fatal(err)
 	}
-	p.net = client
+	p.net, p.deflate = client, deflate
 }
 
 // lose cuts the connection off as a network does, and has the reader notice.
