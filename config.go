@@ -136,6 +136,9 @@ type Config struct {
 
 	// MaxConnections bounds the client connections of the whole process.
 	MaxConnections int `help:"Client connections of the whole process at most." default:"100000" env:"TABARD_MAX_CONNECTIONS"`
+	// OTLPEndpoint is an OpenTelemetry collector that gets spans by OTLP over HTTP. Without it, and without
+	// OpenTelemetry's own variables, there are none.
+	OTLPEndpoint string `name:"otlp-endpoint" help:"OpenTelemetry collector that gets spans by OTLP over HTTP, for example http://localhost:4318; OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT …) work too." env:"TABARD_OTLP_ENDPOINT" placeholder:"URL"`
 	// ShutdownTimeout bounds how long a stop waits for clients, deliveries and requests.
 	ShutdownTimeout time.Duration `help:"How long a stop waits for clients, deliveries and requests." default:"20s" env:"TABARD_SHUTDOWN_TIMEOUT"`
 }
@@ -247,6 +250,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxConnections < 1 {
 		fault("max-connections: %d is not positive", c.MaxConnections)
+	}
+	if u, err := url.Parse(c.OTLPEndpoint); c.OTLPEndpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil) {
+		fault("otlp-endpoint: %q is not the URL of a collector like http://localhost:4318", c.OTLPEndpoint)
 	}
 	if c.ShutdownTimeout < 0 {
 		fault("shutdown-timeout: %v is negative", c.ShutdownTimeout)

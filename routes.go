@@ -28,7 +28,9 @@ func (s *Server) publicHandler(instance func(*http.Request) *settings.Instance) 
 
 		ReconnectionKey: s.service.ReconnectionKey,
 	})
-	rest := dataplane.New(dataplane.Options{Instance: instance, Hubs: s.hubs, Access: s.access, Trace: s.trace, Origin: s.origins.reached, Log: s.log})
+	rest := s.telemetry.Serve("REST", dataplane.New(dataplane.Options{
+		Instance: instance, Hubs: s.hubs, Access: s.access, Trace: s.trace, Origin: s.origins.reached, Log: s.log,
+	}))
 	issuer := s.tokens.Handler()
 	// No http.ServeMux here: it would redirect names with "//" or "." in them, which are legal in this API.
 	route := func(w http.ResponseWriter, r *http.Request) {

@@ -128,7 +128,7 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 				choose = func(*http.Request) *settings.Instance { return s.instance(name) }
 			}
 			opt.Handler, d.clients = s.publicHandler(choose)
-			opt.IsUpgrade, opt.Upgrade = isClientPath, d.clients.ServeConn
+			opt.IsUpgrade, opt.Upgrade = isClientPath, s.telemetry.Upgrade(d.clients.ServeConn)
 			opt.TLS = s.publicTLS()
 		}
 		d.server = listen.New(opt)

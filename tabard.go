@@ -42,6 +42,7 @@ import (
 	"tabard/internal/rbac"
 	"tabard/internal/settings"
 	"tabard/internal/store"
+	"tabard/internal/telemetry"
 	"tabard/internal/tokenservice"
 	"tabard/internal/trace"
 )
@@ -64,6 +65,7 @@ type Server struct {
 	sources    *sources
 	trace      *trace.Recorder
 	metrics    *metrics.Metrics
+	telemetry  *telemetry.Telemetry // nil: no spans
 	egress     *egress.Egress
 	events     *eventhandler.Dispatcher
 	hubs       *hub.Registry
@@ -234,7 +236,11 @@ func (s *Server) build(ctx context.Context) error {
 		embedded: s.tokens, settings: s.settings.Snapshot, outside: s.egress.Transport(), allowed: s.cfg.AzureIdentity, made: make(map[string]madeSource),
 	}
 	s.identity = identity.NewCache(timed{s.sources, s.tokenTook}, identity.Options{Log: s.log})
+	if s.telemetry, err = s.openTelemetry(ctx); err != nil {
+		return err
+	}
 	s.events = eventhandler.New(eventhandler.Options{
+		Tracer:   s.tracer(),
 		Settings: s.settings.Snapshot,
 		Identity: s.token,
 		Rejected: s.tokenRejected,
@@ -316,6 +322,9 @@ func (s *Server) Close() error {
 		}
 		if s.events != nil {
 			s.closeErr = errors.Join(s.closeErr, s.events.Close(ctx))
+		}
+		if err := s.telemetry.Close(ctx); err != nil { // a collector that is away costs spans, not the stop's success
+			s.log.Warn("the last spans were not sent", "error", err)
 		}
 		if s.acme != nil {
 			s.acme.Close()

@@ -47,6 +47,10 @@ func (s *Session) deliver(ctx context.Context, in *settings.Instance, h *setting
 	defer cancel()
 	j := s.d.journal(trace.Delivery, in, s.hub, h)
 	j.about(s, ev)
+	if tracer := s.d.opt.Tracer; tracer != nil {
+		j.span = tracer.Start(ctx, s.hub, ev.name)
+		j.rec.TraceID = j.span.TraceID()
+	}
 	j.stage("match", nil, "")
 
 	a, f := s.exchange(ctx, in, h, ev, j)
@@ -120,6 +124,9 @@ func (s *Session) exchange(ctx context.Context, in *settings.Instance, h *settin
 	header, f := s.header(in, t, ev, tok)
 	var a *answer
 	if f == nil {
+		if j.span != nil {
+			j.span.Inject(header)
+		}
 		r := request{method: http.MethodPost, url: t.url, header: header, body: ev.body, road: road, dial: &j.dial}
 		if ev.blocking {
 			r.keep = MaxResponse

@@ -67,6 +67,8 @@ type Options struct {
 	Egress *egress.Egress
 	// Trace receives one record for each delivery and validation; nil records nothing.
 	Trace *trace.Recorder
+	// Tracer makes a span of each delivery; nil makes none.
+	Tracer Tracer
 	// Origin is the instance's public host name without scheme and port, sent as WebHook-Request-Origin, and other
 	// spellings (host:port) that a handler may answer with in WebHook-Allowed-Origin.
 	Origin func(*settings.Instance) (host string, aliases []string)
@@ -90,6 +92,22 @@ type Options struct {
 	// NotificationsPerHub bounds how many notifications of one hub are on the wire at once, so that a slow handler
 	// delays its own hub alone. 0 means 128.
 	NotificationsPerHub int
+}
+
+// A Tracer makes spans, for distributed tracing.
+type Tracer interface {
+	// Start begins the span of an event's delivery, below the one of ctx if there is one.
+	Start(ctx context.Context, hub, event string) Span
+}
+
+// A Span is one delivery in somebody's trace.
+type Span interface {
+	// TraceID is the W3C trace id, 32 hexadecimal digits.
+	TraceID() string
+	// Inject adds the headers by which the handler goes on with the trace.
+	Inject(http.Header)
+	// End is called once, with what became of the delivery. It must not keep the record.
+	End(*trace.Record)
 }
 
 // Errors that a caller decides on.

@@ -22,6 +22,7 @@ type journal struct {
 	content *trace.Content // what is sent; nil for a validation
 	mark    time.Time      // when the present stage began
 	dial    dial
+	span    Span    // nil: nobody traces
 	target  *target // once it is known
 	token   *identity.Token
 }
@@ -90,6 +91,9 @@ func (j *journal) end(a *answer, f *fault) trace.Record {
 		}
 	}
 	j.rec.Operation = j.operation(a, f)
+	if j.span != nil {
+		j.span.End(&j.rec)
+	}
 	kept := j.d.opt.Trace.Keep(j.rec, j.content)
 	if a != nil && j.token != nil && j.rec.Audience == graph {
 		j.warnGraph()
