@@ -54,6 +54,8 @@ type Server struct {
 	origins *origins
 	service service
 
+	serviceKeys keyCache // see serviceKey
+
 	fabric     *fabric.Fabric
 	master     store.MasterKey
 	masterDone func() // releases what reaches it

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -137,6 +138,39 @@ func (s *Server) mayOnDataPlane(p access.Principal, scope, action string) bool {
 // one from its first moment, on every node, without a write that could fail or be forgotten; and an instance that is
 // created anew under an old name has another one, since its time of creation differs.
 func (s *Server) serviceKey(in *settings.Instance) string {
+	return s.serviceKeys.of(in, s.deriveServiceKey)
+}
+
+// A keyCache remembers derived keys: each connect asks for one, and deriving takes longer than all else about a token.
+type keyCache struct {
+	mu   sync.Mutex // guards keys
+	keys map[keyed]string
+}
+
+type keyed struct {
+	instance string
+	created  time.Time
+}
+
+// maxServiceKeys bounds the cache; there are far fewer instances at a time.
+const maxServiceKeys = 1024
+
+func (c *keyCache) of(in *settings.Instance, derive func(*settings.Instance) string) string {
+	id := keyed{in.Name, in.Created}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key, ok := c.keys[id]
+	if !ok {
+		if len(c.keys) >= maxServiceKeys || c.keys == nil {
+			c.keys = make(map[keyed]string)
+		}
+		key = derive(in)
+		c.keys[id] = key
+	}
+	return key
+}
+
+func (s *Server) deriveServiceKey(in *settings.Instance) string {
 	about := "client tokens of " + strings.ToLower(in.Name) + " of " + in.Created.UTC().Format(time.RFC3339Nano)
 	key, err := hkdf.Key(sha256.New, s.service.ClientTokenKey, nil, about, sha256.Size)
 	if err != nil { // only for a length that no hash has

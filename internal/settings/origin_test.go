@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -49,5 +50,21 @@ func TestOriginsAndLimitsAreChecked(t *testing.T) {
 	var f Faults
 	if (&Extensions{MaxMessagesPerSecond: -1, MaxGroupsPerConnection: -1, MaxConnections: -1}).check(&f); len(f) != 3 {
 		t.Error(f)
+	}
+}
+
+func TestHubNamesAreThoseOfThePublishedAPI(t *testing.T) {
+	published := regexp.MustCompile("^[A-Za-z][A-Za-z0-9_`,.\\[\\]]{0,127}$")
+	for _, name := range []string{"", "a", "Z9", "1a", "_a", "a_`,.[]", "a-b", "a b", "é", "aé", "a\n", "a/b", strings.Repeat("a", 128), strings.Repeat("a", 129)} {
+		if ValidHubName(name) != published.MatchString(name) {
+			t.Errorf("%q: %v", name, ValidHubName(name))
+		}
+	}
+	for c := range 256 {
+		for _, name := range []string{string([]byte{byte(c)}), string([]byte{'a', byte(c)})} {
+			if ValidHubName(name) != published.MatchString(name) {
+				t.Errorf("%q: %v", name, ValidHubName(name))
+			}
+		}
 	}
 }

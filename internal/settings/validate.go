@@ -22,13 +22,23 @@ const (
 
 var (
 	instanceName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9-]{1,61}[a-zA-Z0-9]$`)
-	hubName      = regexp.MustCompile("^[A-Za-z][A-Za-z0-9_`,.\\[\\]]{0,127}$")
 	guid         = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 	eventName    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,127}$`)
 )
 
-// ValidHubName tells whether name is one that the published API allows.
-func ValidHubName(name string) bool { return hubName.MatchString(name) }
+// ValidHubName tells whether name is one that the published API allows: ^[A-Za-z][A-Za-z0-9_`,.[\]]{0,127}$. Each connect
+// and each call asks.
+func ValidHubName(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+		case i > 0 && ('0' <= c && c <= '9' || strings.IndexByte("_`,.[]", c) >= 0):
+		default:
+			return false
+		}
+	}
+	return name != "" && len(name) <= 128
+}
 
 // ValidInstanceName tells whether name is one that the published API allows.
 func ValidInstanceName(name string) bool { return instanceName.MatchString(name) }
