@@ -16,8 +16,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"tabard/internal/settings"
 )
 
 // selfSigned makes a certificate for a name, as PEM text with its key.
@@ -76,16 +74,23 @@ func (s *served) instanceNamed(name string) string {
 	return s.group() + "/Microsoft.SignalRService/webPubSub/" + name
 }
 
-// hasDomain gives an instance a custom domain whose certificate is a secret of the vault "tls".
-func (s *served) hasDomain(instance, domain, secret string) {
+// hasDomain gives an instance a custom domain whose certificate is a secret of the vault "tls", and returns the states
+// of certificate and domain.
+func (s *served) hasDomain(instance, domain, secret string) (certificate, domainState string) {
 	s.t.Helper()
-	if _, err := s.settings.Update(s.t.Context(), instance, func(in *settings.Instance) error {
-		in.CustomCertificates["c"] = &settings.CustomCertificate{Name: "c", VaultBaseURI: s.origins.vaultOrigin("tls") + "/", SecretName: secret}
-		in.CustomDomains["d"] = &settings.CustomDomain{Name: "d", DomainName: domain, Certificate: in.CertificateID("c")}
-		return nil
-	}); err != nil {
-		s.t.Fatal(err)
+	put := func(path, body string) string {
+		var answer struct {
+			Properties struct{ ProvisioningState string }
+		}
+		url := s.instanceNamed(instance) + path + "?api-version=2024-03-01"
+		s.controlPlane("PUT", url, body) // the answer to a failure is that it goes on, for clients that poll
+		if err := json.Unmarshal([]byte(s.controlPlane("GET", url, "")), &answer); err != nil {
+			s.t.Fatal(err)
+		}
+		return answer.Properties.ProvisioningState
 	}
+	certificate = put("/customCertificates/c", `{"properties":{"keyVaultBaseUri":"`+s.origins.vaultOrigin("tls")+`/","keyVaultSecretName":"`+secret+`"}}`)
+	return certificate, put("/customDomains/d", `{"properties":{"domainName":"`+domain+`","customCertificate":{"id":"`+s.instanceNamed(instance)+`/customCertificates/c"}}}`)
 }
 
 func (s *served) mayReadCertificates(instance string) {
@@ -109,8 +114,11 @@ func TestACustomDomainIsServedWithItsCertificateFromAVault(t *testing.T) {
 	}
 	first, firstCert := selfSigned(t, "one.example.com")
 	s.storeSecret("one", first)
-	s.hasDomain("one", "one.example.com", "one")
-	s.hasDomain("two", "two.example.com", "two") // whose secret does not exist
+	for _, name := range []string{"one", "two"} { // the first may not be read, the second does not exist
+		if c, d := s.hasDomain(name, name+".example.com", name); c != "Failed" || d != "Failed" {
+			t.Errorf("without an identity the states of %s are %s and %s", name, c, d)
+		}
+	}
 
 	if c := s.certificate("one.example.com"); c.Equal(firstCert) {
 		t.Fatal("served although the identity may not read it")
@@ -122,6 +130,9 @@ func TestACustomDomainIsServedWithItsCertificateFromAVault(t *testing.T) {
 	s.mayReadCertificates("one")
 	if c := s.certificate("one.example.com"); !c.Equal(firstCert) {
 		t.Fatalf("served for %v, want the custom domain's certificate", c.DNSNames)
+	}
+	if c, d := s.hasDomain("one", "one.example.com", "one"); c != "Succeeded" || d != "Succeeded" {
+		t.Errorf("the states of a domain that is served are %s and %s", c, d)
 	}
 	second, secondCert := selfSigned(t, "one.example.com")
 	s.storeSecret("one", second)
