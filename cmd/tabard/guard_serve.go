@@ -48,9 +48,11 @@ func (c *guardCmd) listen(proxy *guard.Proxy, log *slog.Logger) (_ *guardServer,
 	scheme := "http://"
 	if c.TLSCert != "" {
 		scheme = "https://"
-		if err := g.loadCertificate(c); err != nil {
+		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		if err != nil {
 			return nil, fail(exitUsage, "--tls-cert and --tls-key are PEM files that belong together", "%v", err)
 		}
+		g.certificate.Store(&pair)
 		g.publicSrv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12,
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certificate.Load(), nil }}
 	}
@@ -74,18 +76,6 @@ func (c *guardCmd) listen(proxy *guard.Proxy, log *slog.Logger) (_ *guardServer,
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	g.adminSrv = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	return g, nil
-}
-
-func (g *guardServer) loadCertificate(c *guardCmd) error {
-	if c.TLSCert == "" {
-		return nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return err
-	}
-	g.certificate.Store(&pair)
-	return nil
 }
 
 // run serves until ctx ends, then finishes what is under way.
@@ -193,11 +183,17 @@ func (g *guardServer) reload(ctx context.Context, args []string) (*guardCmd, err
 	if err != nil {
 		return nil, err
 	}
+	var pair tls.Certificate
+	if next.TLSCert != "" {
+		if pair, err = tls.LoadX509KeyPair(next.TLSCert, next.TLSKey); err != nil {
+			return nil, err
+		}
+	}
 	if err := g.proxy.Reload(ctx, trust, next.options(g.log)); err != nil {
 		return nil, errors.New(plainFaults(err))
 	}
-	if err := g.loadCertificate(next); err != nil {
-		return nil, err
+	if next.TLSCert != "" { // after all that can fail
+		g.certificate.Store(&pair)
 	}
 	if next.Listen != g.cmd.Listen || next.MetricsListen != g.cmd.MetricsListen || (next.TLSCert == "") != (g.cmd.TLSCert == "") {
 		g.log.Warn("another address, or TLS where there was none, takes a restart")

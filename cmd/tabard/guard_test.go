@@ -88,19 +88,24 @@ func (g *runningGuard) get(url string) (int, string) {
 	return res.StatusCode, string(text)
 }
 
-func TestTheGuardFollowsItsFiles(t *testing.T) {
-	app := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "the application") }))
-	defer app.Close()
-	// An issuer that answers, over the same certificate; nobody gets a token of it here.
+// keylessIssuer answers over the certificate of every httptest server; nobody gets a token of it.
+func keylessIssuer(t *testing.T) (issuer *httptest.Server, url string) {
 	const tenant = "11111111-2222-3333-4444-555555555555"
-	issuer := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	issuer = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/keys") {
 			fmt.Fprint(w, `{"keys":[]}`)
 			return
 		}
 		fmt.Fprintf(w, `{"issuer":"https://%[1]s/%[2]s/","jwks_uri":"https://%[1]s/keys"}`, r.Host, tenant)
 	}))
-	defer issuer.Close()
+	t.Cleanup(issuer.Close)
+	return issuer, issuer.URL + "/" + tenant + "/"
+}
+
+func TestTheGuardFollowsItsFiles(t *testing.T) {
+	app := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "the application") }))
+	defer app.Close()
+	_, url := keylessIssuer(t)
 
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -113,7 +118,7 @@ func TestTheGuardFollowsItsFiles(t *testing.T) {
 	certificate, key := pemOf(t, app)
 	write("cert.pem", certificate)
 	write("key.pem", key)
-	settings := "upstream: " + app.URL + "\nupstream-ca: " + in("cert.pem") + "\naudience: [api://orders]\nissuer: [" + issuer.URL + "/" + tenant + "/]\nca: " + in("cert.pem") +
+	settings := "upstream: " + app.URL + "\nupstream-ca: " + in("cert.pem") + "\naudience: [api://orders]\nissuer: [" + url + "]\nca: " + in("cert.pem") +
 		"\ntls-cert: " + in("cert.pem") + "\ntls-key: " + in("key.pem") + "\nmetrics-listen: 127.0.0.1:0\n"
 	write("guard.yaml", settings)
 
@@ -130,7 +135,14 @@ func TestTheGuardFollowsItsFiles(t *testing.T) {
 	if status, _ := g.get(g.ready.Endpoint + "/health"); status != http.StatusUnauthorized {
 		t.Errorf("with a wrong file: %d", status)
 	}
+	// Half of a change is not made: the path would be excluded, but the certificate cannot be read.
+	write("key.pem", "nothing")
 	write("guard.yaml", settings+"exclude-path: [/health]\n")
+	g.eventually("the wrong key is complained about", func() bool { return strings.Contains(g.log.String(), "failed to find any PEM data") })
+	if status, _ := g.get(g.ready.Endpoint + "/health"); status != http.StatusUnauthorized {
+		t.Errorf("with half a change: %d", status)
+	}
+	write("key.pem", key)
 	g.eventually("the path is excluded", func() bool {
 		status, body := g.get(g.ready.Endpoint + "/health")
 		return status == http.StatusOK && body == "the application"
