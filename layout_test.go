@@ -39,7 +39,7 @@ var layout = map[string]struct {
 	"tabard/internal/tokenservice": {"the embedded issuer: keys, discovery, minting",
 		[]string{"tabard/internal/store", "tabard/internal/directory", "tabard/internal/identity", "tabard/guard/reason"}, []string{"jose"}},
 	"tabard/internal/trace":                   {"what happened and why", []string{"tabard/guard/reason"}, nil},
-	"tabard/internal/metrics":                 {"what the service does as numbers, for Prometheus", []string{"tabard/internal/trace", "tabard/internal/hub", "tabard/guard/reason"}, []string{"prometheus"}},
+	"tabard/internal/metrics":                 {"what the service does as numbers, for Prometheus", []string{"tabard/internal/trace", "tabard/internal/hub", "tabard/internal/keyvault", "tabard/internal/keyvault/reference", "tabard/guard/reason"}, []string{"prometheus"}},
 	"tabard/internal/telemetry":               {"spans for an OpenTelemetry collector", []string{"tabard/internal/eventhandler", "tabard/internal/trace"}, []string{"otel"}},
 	"tabard/internal/egress":                  {"the only way out: pinned addresses, blocked ranges, no redirects", []string{"tabard/guard/reason"}, nil},
 	"tabard/internal/localca":                 {"certificates: a local authority, or files that are reloaded", nil, nil},

@@ -10,6 +10,8 @@ import (
 	"tabard/internal/arm"
 	"tabard/internal/eventhandler"
 	"tabard/internal/identity"
+	"tabard/internal/keyvault"
+	"tabard/internal/keyvault/reference"
 	"tabard/internal/metrics"
 	"tabard/internal/telemetry"
 )
@@ -35,7 +37,13 @@ func (s *Server) newMetrics() *metrics.Metrics {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		version = info.Main.Version
 	}
-	return metrics.New(metrics.Sources{Trace: s.trace, Hubs: s.hubs, Pending: s.events.Pending, Version: version})
+	return metrics.New(metrics.Sources{
+		Trace: s.trace, Hubs: s.hubs, Pending: s.events.Pending, Version: version,
+		// What is made later:
+		VaultCalls:  func() []keyvault.Count { return s.vaults.Counts() },
+		VaultExtent: func() (vaults, versions int) { return s.vaults.Extent() },
+		Secrets:     func() reference.Stats { return s.secrets.Stats() },
+	})
 }
 
 func (s *Server) tokenTook(source string, err error, took time.Duration) {

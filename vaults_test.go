@@ -211,6 +211,15 @@ func TestASecretTravelsFromTheVaultToTheHandlerAndNowhereElse(t *testing.T) {
 	s.hubRefersTo(handler, "https://evil.example/secrets/code")
 	refused("secret_host_not_allowed")
 
+	_, numbers := s.call("GET", s.AdminURL+"/metrics", s.AdminToken, "")
+	for _, line := range []string{
+		`tabard_vault_calls_total{caller="client",operation="set",status="200"} 3`, `tabard_vault_calls_total{caller="service",operation="get",status="403"} `,
+		`tabard_vault_read_duration_seconds_count{code="secret_denied",vault="embedded"} `, `tabard_referred_secrets{state="unresolved"} 1`, `tabard_referred_secrets_failing 1`, `tabard_vaults 2`, `tabard_secret_versions 3`,
+	} {
+		if !strings.Contains(see(numbers), line) {
+			t.Errorf("no line %s", line)
+		}
+	}
 	records, _ := json.Marshal(s.Server.trace.Records(trace.Filter{Instance: "default"}))
 	see(string(records))
 	s.stop()

@@ -67,6 +67,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	if c.Pending != nil {
 		gauge(pending, float64(c.Pending()))
 	}
+	c.collectVaults(out)
 	if c.Trace != nil {
 		records, contents := c.Trace.Usage()
 		gauge(traceBytes, float64(records), "records")

@@ -21,6 +21,8 @@ import (
 
 	"tabard/guard/reason"
 	"tabard/internal/hub"
+	"tabard/internal/keyvault"
+	"tabard/internal/keyvault/reference"
 	"tabard/internal/trace"
 )
 
@@ -30,6 +32,11 @@ type Sources struct {
 	Hubs  *hub.Registry
 	// Pending is how many notifications to handlers wait or are under way.
 	Pending func() int
+	// VaultCalls are the calls of the embedded key vaults, VaultExtent what is in them.
+	VaultCalls  func() []keyvault.Count
+	VaultExtent func() (vaults, versions int)
+	// Secrets is how it stands with the secrets that handlers' URLs refer to.
+	Secrets func() reference.Stats
 	// Version is what build_info says.
 	Version string
 }

@@ -272,9 +272,9 @@ func TestADisabledOrDeletedEmbeddedSecret(t *testing.T) {
 	w.eventually("the end", func() bool { _, err := w.secret(one); w.resolver.Refresh(w.instance()); return err != nil })
 }
 
-func TestStatsCountReadingsByOutcome(t *testing.T) {
+func TestStatsTellHowItStands(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.RetryMin = time.Hour })
-	if s := w.resolver.Stats(); s.Held != 0 || !s.Oldest.IsZero() || len(s.Readings) != 0 {
+	if s := w.resolver.Stats(); s != (Stats{}) {
 		t.Errorf("nothing was read: %+v", s)
 	}
 	w.grant(w.vaults, "va1", "get")
@@ -283,7 +283,7 @@ func TestStatsCountReadingsByOutcome(t *testing.T) {
 	w.want(one, "v1")
 	w.refused(two, reason.SecretNotFound)
 	s := w.resolver.Stats()
-	if s.Held != 1 || s.Unresolved != 1 || s.Failing != 1 || s.Readings["ok"] != 1 || s.Readings[reason.SecretNotFound] != 1 || time.Since(s.Oldest) > time.Hour {
+	if s.Held != 1 || s.Unresolved != 1 || s.Failing != 1 || time.Since(s.Oldest) > time.Hour {
 		t.Errorf("%+v", s)
 	}
 	var got []string

@@ -115,8 +115,6 @@ type Resolver struct {
 	life sync.Mutex // orders the start of a reading before Close's wait; guards over
 	over bool
 
-	counts counts
-
 	kick  chan struct{} // wakes the background; capacity 1
 	slots chan struct{} // of background readings
 

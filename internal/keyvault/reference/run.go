@@ -78,7 +78,6 @@ func (r *Resolver) begin(e *entry) *flight {
 	r.wg.Go(func() {
 		defer r.wake()
 		v, err := r.fly(f, in, e.uri)
-		r.counts.add(err)
 		if err != nil {
 			err.Secret = e.uri.String()
 		}

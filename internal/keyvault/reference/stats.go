@@ -1,53 +1,21 @@
 package reference
 
-import (
-	"maps"
-	"sync"
-	"time"
+import "time"
 
-	"tabard/guard/reason"
-)
-
-// Stats are what a monitoring system wants to know.
+// Stats are how it stands with all secrets that are referred to.
 type Stats struct {
-	// Readings are those since the start by their outcome: "ok", or why not.
-	Readings map[reason.Code]uint64
-	// Held is how many secrets have a value, Unresolved how many have none, Failing how many could not be read the last
-	// time; of those that have a value all the same, the value is an older one.
+	// Held is how many have a value, Unresolved how many have none, Failing how many could not be read the last time: of
+	// those, some have an older value all the same.
 	Held, Unresolved, Failing int
 	// Oldest is when the value that was confirmed longest ago was confirmed; zero if there is none.
 	Oldest time.Time
 }
 
-// ok is the outcome of a reading that is none of the catalogue's.
-const ok reason.Code = "ok"
-
-// counts counts readings by outcome.
-type counts struct {
-	mu sync.Mutex // guards m
-	m  map[reason.Code]uint64
-}
-
-func (c *counts) add(err *Error) {
-	code := ok
-	if err != nil {
-		code = err.Code
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.m == nil {
-		c.m = map[reason.Code]uint64{}
-	}
-	c.m[code]++
-}
-
-// Stats looks at every secret that is held.
+// Stats looks at every secret.
 func (r *Resolver) Stats() Stats {
-	r.counts.mu.Lock()
-	s := Stats{Readings: maps.Clone(r.counts.m)}
-	r.counts.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var s Stats
 	for _, e := range r.entries {
 		st := e.status()
 		if st.Code != "" {
