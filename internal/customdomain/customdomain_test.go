@@ -3,7 +3,6 @@ package customdomain
 import (
 	"crypto/tls"
 	"encoding/base64"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -220,7 +219,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(cert, err)
 		}
 		if cert != nil && (cert.Leaf == nil || cert.PrivateKey == nil || len(cert.Certificate) == 0) {
-			t.Fatal(fmt.Sprintf("half a certificate of %q", value))
+			t.Fatalf("half a certificate of %q", value)
 		}
 	})
 }

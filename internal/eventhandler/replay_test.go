@@ -281,7 +281,7 @@ func TestTheHeadersOfARecordProveNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	rec := w.record(trace.Delivery)
-	header := w.d.Header(w.instance(), &rec)
+	header := map[string][]string(w.d.Header(w.instance(), &rec)) // its names are as CloudEvents spell them
 	if header["ce-hub"][0] != "chat" || header["ce-connectionId"][0] != connectionID || header["Authorization"] != nil || header["ce-signature"] != nil {
 		t.Errorf("headers %v", header)
 	}
