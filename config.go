@@ -130,6 +130,11 @@ type Config struct {
 	// those who embed the package.
 	Sample *SampleHandler `kong:"-" yaml:"-" json:"-"`
 
+	// Seed are files of resources, as "tabard apply" takes them, that are applied at each start before the service says that
+	// it is ready; what fails ends it. SeedParameters are values of templates' parameters among them.
+	Seed           []string `help:"File or folder of resources to apply at each start, before the service is ready. Repeatable." env:"TABARD_SEED" placeholder:"FILE"`
+	SeedParameters []string `help:"Value of a parameter of a seed that is a template, or a file of them. Repeatable." env:"TABARD_SEED_PARAMETERS" placeholder:"NAME=VALUE"`
+
 	// AuditAge and AuditRecords bound what is kept of changes: the oldest records go when one of them is reached.
 	AuditAge     time.Duration `help:"How long records of changes are kept, at least 1h." default:"2160h" env:"TABARD_AUDIT_AGE"`
 	AuditRecords int64         `help:"How many records of changes are kept, at least 100." default:"100000" env:"TABARD_AUDIT_RECORDS"`

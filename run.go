@@ -39,6 +39,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		err = s.acme.Begin()
 	}
 	if err == nil {
+		err = s.applySeed(ctx, doors[slices.IndexFunc(doors, func(d *door) bool { return d.name == "admin" })].handler)
+	}
+	if err == nil {
 		err = s.writeReady()
 	}
 	if err == nil {
@@ -61,6 +64,7 @@ type door struct {
 	name     string
 	listener net.Listener
 	server   *listen.Server
+	handler  http.Handler
 	clients  *clientws.Server // nil on the admin address
 }
 
@@ -131,7 +135,7 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 			opt.IsUpgrade, opt.Upgrade = isClientPath, s.telemetry.Upgrade(d.clients.ServeConn)
 			opt.TLS = s.publicTLS()
 		}
-		d.server = listen.New(opt)
+		d.handler, d.server = opt.Handler, listen.New(opt)
 	}
 	return doors, nil
 }

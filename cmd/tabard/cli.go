@@ -27,7 +27,8 @@ type cli struct {
 
 	Conformance conformanceCmd `cmd:"" group:"talk" help:"Examine an endpoint, line by line, against the published protocols."`
 
-	Apply applyCmd `cmd:"" group:"control" help:"Make the service what files of resources say."`
+	Apply  applyCmd  `cmd:"" group:"control" help:"Make the service what files of resources say."`
+	Export exportCmd `cmd:"" group:"control" help:"Write what the service has as a file of resources."`
 
 	Instance struct {
 		List   instanceListCmd   `cmd:"" help:"List the instances."`

@@ -42,7 +42,7 @@ var typeRules = map[string]rules{
 		settable: []string{"tags", "sku", "properties.disableLocalAuth", "properties.disableAadAuth", "properties.publicNetworkAccess", "properties.networkACLs", "properties.tls", "properties.resourceStopped",
 			"properties.regionEndpointEnabled", "properties.liveTraceConfiguration", "properties.resourceLogConfiguration", "properties.applicationFirewall", "properties.socketIO"},
 		initial: map[string]any{"properties.publicNetworkAccess": "Enabled", "properties.tls": map[string]any{"clientCertEnabled": false}, "properties.resourceStopped": "false", "properties.regionEndpointEnabled": "Enabled",
-			"sku": map[string]any{"name": "Standard_S1", "tier": "Standard", "size": "S1", "capacity": int64(1)}},
+			"properties.tabard.endpointValidation": "warn", "sku": map[string]any{"name": "Standard_S1", "tier": "Standard", "size": "S1", "capacity": int64(1)}},
 		ignored: []string{"properties.provisioningState", "properties.hostName", "properties.publicPort", "properties.serverPort", "properties.version", "properties.externalIP", "properties.hostNamePrefix",
 			"properties.privateEndpointConnections", "properties.sharedPrivateLinkResources", "identity.principalId", "identity.tenantId", "sku.size", "sku.family"},
 	},
@@ -281,15 +281,22 @@ func (c *comparison) element(path string, wanted, current any) {
 	c.value(path, wanted, current)
 	w, o := object(wanted), object(current)
 	for _, name := range slices.Sorted(maps.Keys(o)) {
-		if get(w, name) == nil && !isEmpty(o[name]) && !isNoAuth(name, o[name]) {
+		if get(w, name) == nil && !isEmpty(o[name]) && !isImplied(name, o[name]) {
 			c.add(path+"."+name, o[name], nil)
 		}
 	}
 }
 
-// isNoAuth tells an authentication that is none.
-func isNoAuth(name string, v any) bool {
-	return strings.EqualFold(name, "auth") && strings.EqualFold(text(get(object(v), "type")), "None")
+// isImplied tells what an element of a list has without saying so: a handler no authentication, an app role that it is
+// enabled and whose it is.
+func isImplied(name string, v any) bool {
+	switch strings.ToLower(name) {
+	case "auth":
+		return strings.EqualFold(text(get(object(v), "type")), "None")
+	case "isenabled":
+		return v == true
+	}
+	return strings.EqualFold(name, "origin")
 }
 
 func sameSet(a, b []any) bool {

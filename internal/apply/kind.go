@@ -175,6 +175,9 @@ func (k *armKind) resolve(v any) (any, error) {
 	case map[string]any:
 		if from := object(get(v, "valueFrom")); from != nil && len(v) == 1 {
 			s, there, err := k.valueFrom(from)
+			if keep, _ := get(from, "keepExisting").(bool); err == nil && !there && keep {
+				return kept{}, nil
+			}
 			if err == nil && !there {
 				err = fmt.Errorf("valueFrom: %s", missing(from))
 			}
@@ -184,6 +187,9 @@ func (k *armKind) resolve(v any) (any, error) {
 			var err error
 			if v[name], err = k.resolve(m); err != nil {
 				return nil, err
+			}
+			if v[name] == (kept{}) {
+				delete(v, name)
 			}
 		}
 	case []any:
@@ -196,6 +202,9 @@ func (k *armKind) resolve(v any) (any, error) {
 	}
 	return v, nil
 }
+
+// kept stands for a value that is not given, so that the stored one stays: the member is left out.
+type kept struct{}
 
 func missing(from map[string]any) string {
 	if name := text(get(from, "env")); name != "" {
