@@ -21,7 +21,9 @@ func (traceShowCmd) Help() string {
 Example:
 
     tabard trace show 42
-    tabard trace show 42 --content`
+    tabard trace show 42 --content
+
+Words: record and reason code are Tabard's; the columns of a record are those of Azure's live trace.`
 }
 
 func (c *traceShowCmd) Run(ctx context.Context, s *stdio) error {
@@ -57,7 +59,9 @@ Token, signature and secrets of the rule's URL belong to the origin that the rul
 Example:
 
     tabard trace replay 42
-    tabard trace replay 42 --to https://staging.example.com/hook --json`
+    tabard trace replay 42 --to https://staging.example.com/hook --json
+
+Words: replay and comparison are Tabard's; what is sent and answered is Azure's event handler protocol.`
 }
 
 func (c *traceReplayCmd) Validate() error {

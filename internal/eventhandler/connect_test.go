@@ -251,6 +251,16 @@ func TestAnEmptyAudienceSendsAGraphTokenAndWarns(t *testing.T) {
 	}
 }
 
+func TestValidateAsksOnce(t *testing.T) {
+	w, h := oneHandler(t, nil)
+	in, _ := w.settings.Snapshot().Instance("default")
+	h.Close()
+	w.failed(w.d.Validate(t.Context(), in, "chat", in.Hub("chat").EventHandlers[0]), reason.ConnectFailure)
+	if rec := w.record(trace.Validation); rec.Attempts != 1 {
+		t.Errorf("%d attempts", rec.Attempts)
+	}
+}
+
 func TestValidateAsksNow(t *testing.T) {
 	w, h := oneHandler(t, nil)
 	in, _ := w.settings.Snapshot().Instance("default")

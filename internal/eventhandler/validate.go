@@ -169,7 +169,7 @@ func (d *Dispatcher) inspect(ctx context.Context, in *settings.Instance, h *sett
 			header["Authorization"] = tok.Authorization
 		}
 		road, _ := d.road(in, h, t)
-		r := request{method: http.MethodOptions, url: t.validation, header: header, road: road, each: d.opt.ValidationTimeout, dial: &j.dial}
+		r := request{method: http.MethodOptions, url: t.validation, header: header, road: road, each: d.opt.ValidationTimeout, once: once, dial: &j.dial}
 		a, j.rec.Attempts, f = d.call(ctx, &r)
 		if a != nil && a.status == http.StatusNotFound {
 			r.method = http.MethodGet // for servers that do not route OPTIONS
