@@ -25,6 +25,7 @@ type benchCmd struct {
 	PID      int           `name:"pid" help:"Process of the server on this machine: adds its CPU and memory to the result." placeholder:"PID"`
 	Clients  int           `help:"Connections; 1000, or 64 for echo and event." placeholder:"N"`
 	GroupOf  int           `name:"group-size" help:"Members of a group in the groups scenario; 10." placeholder:"N"`
+	Stalled  int           `help:"Further members of the fan-out's group that never read: what they cost the others." placeholder:"N"`
 	Payload  int           `help:"Bytes of a message." default:"128" placeholder:"BYTES"`
 	InFlight int           `help:"Publications (or requests) under way at once." default:"1" placeholder:"N"`
 	Rate     float64       `help:"Publications per second whatever comes back, latency counted from when each was due; 0 publishes as --in-flight allows." placeholder:"N"`
@@ -114,7 +115,7 @@ func (c *benchCmd) Run(ctx context.Context, s *stdio) error {
 }
 
 func (c *benchCmd) options() bench.Options {
-	return bench.Options{Clients: c.Clients, Group: c.GroupOf, Payload: c.Payload, InFlight: c.InFlight, Rate: c.Rate, Duration: c.Duration, Warmup: c.Warmup}
+	return bench.Options{Clients: c.Clients, Group: c.GroupOf, Stalled: c.Stalled, Payload: c.Payload, InFlight: c.InFlight, Rate: c.Rate, Duration: c.Duration, Warmup: c.Warmup}
 }
 
 // floor runs the same load against a bare loop in a process of its own.

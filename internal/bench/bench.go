@@ -28,6 +28,7 @@ type Target struct {
 type Options struct {
 	Clients  int           // connections; default 1000, for echo and event 64
 	Group    int           // members of a group in the groups scenario; default 10
+	Stalled  int           // further members of the fan-out's group that never read
 	Payload  int           // bytes of a message; default 128, at least 32
 	InFlight int           // publications that are not yet received by everybody; default 1
 	Rate     float64       // publications per second in open loop; 0 publishes as InFlight allows
@@ -71,6 +72,7 @@ func (o *Options) complete(clients int) error {
 	}
 	check("clients", o.Clients, 1, MaxClients)
 	check("group", o.Group, 1, o.Clients)
+	check("stalled", o.Stalled, 0, MaxClients)
 	check("payload", o.Payload, minPayload, maxPayload)
 	check("in-flight", o.InFlight, 1, MaxInFlight)
 	if o.Rate < 0 || o.Duration < 0 || o.Warmup < 0 || o.Settle < 0 {

@@ -207,10 +207,28 @@ func TestFaultsOfAServerAreCounted(t *testing.T) {
 	}
 }
 
+// More is published than the sockets and queues of members take that never read: nobody else may miss anything.
+func TestStalledMembersCostNobodyElseAMessage(t *testing.T) {
+	target := service(t)
+	const enough = 32 << 20 // a queue has 16 MiB, the kernel takes a few more
+	for d := time.Second; ; d *= 2 {
+		o := small()
+		o.Stalled, o.InFlight, o.Payload, o.Duration = 10, 16, 500_000, d
+		r, err := bench.Run(t.Context(), "fanout", target, o)
+		if err != nil || !r.Faultless() || r.Deliveries == 0 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		if r.Operations*uint64(o.Payload) >= enough {
+			return
+		}
+	}
+}
+
 func TestOptionsAreBounded(t *testing.T) {
 	for name, o := range map[string]bench.Options{
 		"clients":   {Clients: bench.MaxClients + 1},
 		"payload":   {Payload: 31},
+		"stalled":   {Stalled: -1},
 		"in-flight": {InFlight: bench.MaxInFlight + 1},
 		"group":     {Clients: 5, Group: 6},
 		"negative":  {Rate: -1},

@@ -55,11 +55,14 @@ func (l *load) publishTo(ctx context.Context, n, members int) error {
 	for i := range topics {
 		topics[i] = newTopic(fmt.Sprintf("bench-%d", i), members, l.opt.InFlight)
 	}
+	if err := l.stall(ctx, topics[0].name); err != nil {
+		return err
+	}
 	var received atomic.Uint64
 	if err := l.connect(ctx, n*members, func(i int, c *client) error { return c.join(topics[i/members].name) }); err != nil {
 		return err
 	}
-	for i, c := range l.clients {
+	for i, c := range l.clients[l.opt.Stalled:] {
 		t := topics[i/members]
 		l.read(c, func(number uint64) { received.Add(1); t.got(number) })
 	}
@@ -102,6 +105,15 @@ func (l *load) publishTo(ctx context.Context, n, members int) error {
 		}
 		return nil
 	})
+}
+
+// stall opens members of a group that are never read again. What the service does with them is its own business; the
+// others are held against it.
+func (l *load) stall(ctx context.Context, group string) error {
+	if l.opt.Stalled == 0 {
+		return nil
+	}
+	return l.connect(ctx, l.opt.Stalled, func(_ int, c *client) error { return c.join(group) })
 }
 
 // drain reads a connection that is only written to, so that pings are answered.
