@@ -211,3 +211,60 @@ func TestGivingAnInstanceAnIdentityNeedsTheRightToAssignIt(t *testing.T) {
 	status, text = give(manager, theDefault, precious)
 	refused("still not the first", status, text)
 }
+
+func TestWhoGuessesOnTheAdminAddressIsSlowedDownAndItsOperatorIsNot(t *testing.T) {
+	s := serve(t, Config{})
+	owner := s.principal("owner")
+	s.assign(owner, rbac.Owner, "/")
+	path := s.AdminURL + s.theDefault().ResourceID() + "?api-version=2024-03-01"
+	limited := 0
+	for i := range 2 * guessBurst {
+		url := path
+		if i%2 == 0 {
+			url = s.AdminURL + "/tabard/v1/signingKeys"
+		}
+		switch status, body := s.call("GET", url, "wrong", ""); status {
+		case 401:
+			if limited > 0 && i < guessBurst {
+				t.Errorf("guess %d: %d", i, status)
+			}
+		case 429:
+			limited++
+			if i < guessBurst {
+				t.Errorf("guess %d is limited: %s", i, body)
+			}
+		default:
+			t.Fatalf("%d %s", status, body)
+		}
+	}
+	if limited == 0 {
+		t.Error("nobody is slowed down")
+	}
+	for name, token := range map[string]string{"the admin token": s.AdminToken, "an owner": s.token(owner, armResource)} {
+		if status, body := s.call("GET", path, token, ""); status != 200 {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
+	}
+	if status, _ := s.call("GET", s.AdminURL+"/healthz", "", ""); status != 200 {
+		t.Errorf("health: %d", status)
+	}
+	if status, _ := s.call("GET", path, "", ""); status != 401 {
+		t.Errorf("without a credential: %d", status)
+	}
+}
+
+func TestAReaderMayReadTheTraceAndWhoHasNoRoleMayNot(t *testing.T) {
+	s := serve(t, Config{})
+	reader, user := s.principal("reader"), s.principal("user")
+	s.assign(reader, rbac.Reader, s.theDefault().ResourceID())
+	s.assign(user, rbac.WebPubSubOwner, s.theDefault().ResourceID())
+	path := s.AdminURL + s.theDefault().ResourceID() + "/trace?api-version=2024-03-01"
+	for _, row := range []struct {
+		who    string
+		status int
+	}{{reader, 200}, {user, 403}} {
+		if status, body := s.call("GET", path, s.token(row.who, armResource), ""); status != row.status {
+			t.Errorf("%d %s, want %d", status, body, row.status)
+		}
+	}
+}

@@ -89,7 +89,7 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 	vaults, page := s.vaultHandler(), s.portalHandler()
 	ok := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
 	// No http.ServeMux here either: SDKs send paths with "//" in front, which it would redirect.
-	return s.audited(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.slowGuessing(s.audited(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method + " " + r.URL.EscapedPath() {
 		case "GET /healthz", "HEAD /healthz":
 			ok(w, r)
@@ -126,7 +126,7 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 			}
 			control.ServeHTTP(w, r)
 		}
-	}), s.vaultOf)
+	}), s.vaultOf))
 }
 
 // asAdmin serves what only the admin token may do.

@@ -25,6 +25,7 @@ import (
 	"github.com/google/uuid"
 
 	"tabard/internal/directory"
+	"tabard/internal/throttle"
 )
 
 func debugLog(w io.Writer) *slog.Logger {
@@ -191,7 +192,7 @@ func TestB15AssertionsThatProveNothing(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			wantFailure(t, h.assert(app.AppID, h.signWith(t, row.key, app, row.edit), vaultScope), 401, "invalid_client", row.code)
-			h.failures = newLimiter(failureBurst, failureEvery) // so that they do not add up
+			h.failures = throttle.New(failureBurst, failureEvery) // so that they do not add up
 		})
 	}
 	for _, name := range []string{"iss", "sub", "aud", "exp"} {
@@ -312,7 +313,7 @@ func TestB1B2B3B13ForgedAssertions(t *testing.T) {
 		if w.Code != 401 && w.Code != 400 || strings.Contains(w.Body.String(), "access_token") {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
-		h.failures = newLimiter(failureBurst, failureEvery)
+		h.failures = throttle.New(failureBurst, failureEvery)
 	}
 	h.granted(t, h.assert(app.AppID, good, vaultScope)) // it was good all the time
 }

@@ -338,31 +338,6 @@ func TestB28FailuresAreLimitedPerClientAndAddress(t *testing.T) {
 	wantFailure(t, ask("192.0.2.7:1", client.AppID, "guess"), 401, "invalid_client", 7000215)
 }
 
-func TestTheLimiterIsBounded(t *testing.T) {
-	l, now := newLimiter(1, time.Minute), time.Now()
-	for i := range 2 * maxLimited {
-		if l.take(fmt.Sprint(i), now.Add(time.Duration(i))); len(l.spent) > maxLimited {
-			t.Fatalf("%d keys are remembered", len(l.spent))
-		}
-	}
-	if len(l.spent) < maxLimited/2 || l.wait(fmt.Sprint(2*maxLimited-1), now) == 0 {
-		t.Errorf("%d keys are remembered", len(l.spent))
-	}
-	for i := range maxLimited {
-		l.take(fmt.Sprint("late ", i), now.Add(time.Hour))
-	}
-	if len(l.spent) != maxLimited {
-		t.Errorf("%d keys are remembered after they owe nothing", len(l.spent))
-	}
-	for address, want := range map[string]string{
-		"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:5": "192.0.2.1", "[2001:db8:1:2:3:4:5:6]:7": "2001:db8:1:2::/64", "[::1]:5": "::1", "[fe80::1%eth0]:5": "fe80::/64", "pipe": "pipe",
-	} {
-		if got := peer(&http.Request{RemoteAddr: address}); got != want {
-			t.Errorf("%s is %s, want %s", address, got, want)
-		}
-	}
-}
-
 func TestSecretsTravelOverTLSOnly(t *testing.T) {
 	h := start(t)
 	client, _ := h.register(t, directory.Application{DisplayName: "client"})

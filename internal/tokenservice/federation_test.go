@@ -18,6 +18,7 @@ import (
 
 	"tabard/internal/directory"
 	"tabard/internal/egress"
+	"tabard/internal/throttle"
 )
 
 // A foreignIssuer publishes discovery document and keys over TLS, as a cluster does. Tests change what it answers.
@@ -149,7 +150,7 @@ func TestA29A30WhatDoesNotMatchIsNamed(t *testing.T) {
 		{"without exp", "", func(d *draft) { delete(d.claims, "exp") }, 400, "invalid_request", 90014, "'exp'"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			h.failures = newLimiter(failureBurst, failureEvery)
+			h.failures = throttle.New(failureBurst, failureEvery)
 			client := app.AppID
 			if row.client != "" {
 				client = row.client
@@ -173,7 +174,7 @@ func TestB4B16WhatIsFetchedFromIssuersIsBounded(t *testing.T) {
 	h, app, _ := trusting(t, x, egress.Policy{AllowLoopback: true})
 	h.granted(t, h.assert(app.AppID, x.sign(t, h, nil), vaultScope))
 	ask := func(kid string) int {
-		h.failures = newLimiter(failureBurst, failureEvery)
+		h.failures = throttle.New(failureBurst, failureEvery)
 		return h.assert(app.AppID, x.sign(t, h, func(d *draft) { d.header["kid"] = kid }), vaultScope).Code
 	}
 	for i := range 50 { // B4: unknown keys make no more than one request per five minutes

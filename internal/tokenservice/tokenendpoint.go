@@ -20,6 +20,7 @@ import (
 
 	"tabard/internal/directory"
 	"tabard/internal/identity"
+	"tabard/internal/throttle"
 )
 
 // maxForm bounds the body of a token request. A client assertion with its certificate chain takes a few KiB.
@@ -33,7 +34,7 @@ type tokenRequest struct {
 	assertionType, assertion string
 	scope, resource, claims  string
 	hasResource              bool
-	peer                     string // where it came from, see peer
+	peer                     string // where it came from, see throttle.Peer
 }
 
 func token1(s *Service, w http.ResponseWriter, r *http.Request, a authority, tenant string) error {
@@ -65,7 +66,7 @@ func (s *Service) token(w http.ResponseWriter, r *http.Request, version int, a a
 			return err
 		}
 	}
-	q.resource, q.peer = resource, peer(r)
+	q.resource, q.peer = resource, throttle.Peer(r)
 	sub, leave, refused := s.authenticate(r.Context(), q, a)
 	if refused != nil {
 		s.log.Debug("client refused", "client", q.clientID, "address", q.peer, "code", refused.code.String())
@@ -137,7 +138,7 @@ func (s *Service) authenticate(ctx context.Context, q tokenRequest, a authority)
 		return subject{}, nil, refuse(codeClientNotFound, "Application with identifier '%.100s' was not found in the directory '%s'. This can happen if the application has no service principal in the tenant, or if the request was sent to the wrong tenant.", q.clientID, s.directory.TenantID())
 	}
 	who, now := sp.AppID+" "+q.peer, s.now()
-	if wait := s.failures.wait(who, now); wait > 0 {
+	if wait := s.failures.Wait(who, now); wait > 0 {
 		return subject{}, nil, &refusal{code: codeThrottled, after: wait, text: fmt.Sprintf("Application '%s' failed to authenticate too often from this address. Try again in %v.", sp.AppID, wait.Round(time.Second))}
 	}
 	sub := subject{principal: sp, acr: "2"}
@@ -155,9 +156,9 @@ func (s *Service) authenticate(ctx context.Context, q tokenRequest, a authority)
 	}
 	switch {
 	case refused == nil:
-		s.failures.forgive(who)
+		s.failures.Forgive(who)
 	case aadsts[refused.code].status == http.StatusUnauthorized && refused.code != codeNoCredential, refused.code == codeSignature:
-		s.failures.take(who, now)
+		s.failures.Take(who, now)
 	}
 	return sub, leave, refused
 }

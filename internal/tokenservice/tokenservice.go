@@ -24,6 +24,7 @@ import (
 
 	"tabard/internal/directory"
 	"tabard/internal/store"
+	"tabard/internal/throttle"
 )
 
 const (
@@ -91,10 +92,10 @@ type Service struct {
 
 	issuers  *issuers
 	replays  *replays
-	failures *limiter // of clients, by client and address
+	failures *throttle.Limiter // of clients, by client and address
 
 	headers                    *headers
-	imdsLimit, appServiceLimit *limiter // by identity
+	imdsLimit, appServiceLimit *throttle.Limiter // by identity
 }
 
 // A client that fails this often at one address waits, and may then try again once per interval. Its secrets cannot be
@@ -143,10 +144,10 @@ func New(ctx context.Context, s *store.Store, d *directory.Directory, opt Option
 		directory: d, opt: opt, log: opt.Log.With("component", "tokenservice"),
 		issuers:  &issuers{transport: opt.Transport, known: make(map[string]*issuerKeys)},
 		replays:  newReplays(),
-		failures: newLimiter(failureBurst, failureEvery),
+		failures: throttle.New(failureBurst, failureEvery),
 
-		imdsLimit:       newLimiter(imdsRate, time.Second/imdsRate),
-		appServiceLimit: newLimiter(appServiceRate, time.Second/appServiceRate),
+		imdsLimit:       throttle.New(imdsRate, time.Second/imdsRate),
+		appServiceLimit: throttle.New(appServiceRate, time.Second/appServiceRate),
 	}
 	err := svc.openKeys(ctx, s)
 	if err == nil {

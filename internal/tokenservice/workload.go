@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"tabard/internal/directory"
 	"tabard/internal/identity"
+	"tabard/internal/throttle"
 )
 
 // Paths at which programs ask for a token of a managed identity, with or without a slash behind.
@@ -185,7 +187,7 @@ func (s *Service) serveIMDS(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusBadRequest, "invalid_request", "Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request")
 		return
 	}
-	if wait := s.imdsLimit.allow(named[0].PrincipalID, s.now()); wait > 0 {
+	if wait := s.imdsLimit.Allow(named[0].PrincipalID, s.now()); wait > 0 {
 		w.Header().Set("Retry-After", "1")
 		refuse(http.StatusTooManyRequests, "too_many_requests", "There are more than 20 requests per second. Remember the token.")
 		return
@@ -224,8 +226,8 @@ func (s *Service) serveAppService(w http.ResponseWriter, r *http.Request) {
 	}
 	if !ok {
 		// Guessing is hopeless; what is limited is the noise. A right header is never held up by the wrong ones.
-		who, now := "identity header "+peer(r), s.now()
-		if wait := s.failures.allow(who, now); wait > 0 {
+		who, now := "identity header "+throttle.Peer(r), s.now()
+		if wait := s.failures.Allow(who, now); wait > 0 {
 			w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
 			refuse(http.StatusTooManyRequests, "There were too many requests with a wrong X-IDENTITY-HEADER.")
 			return
@@ -247,7 +249,7 @@ func (s *Service) serveAppService(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusBadRequest, fmt.Sprintf("Identity not found: the X-IDENTITY-HEADER belongs to another identity than the %s '%.300s'.", q.selector, q.id))
 		return
 	}
-	if wait := s.appServiceLimit.allow(u.PrincipalID, s.now()); wait > 0 {
+	if wait := s.appServiceLimit.Allow(u.PrincipalID, s.now()); wait > 0 {
 		w.Header().Set("Retry-After", "1")
 		refuse(http.StatusTooManyRequests, "There are more than 100 requests per second. Remember the token.")
 		return
@@ -265,4 +267,10 @@ func (s *Service) serveAppService(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.writeWorkloadToken(w, u, q.resource, tok)
+}
+
+// fromLoopback tells whether a request came from this machine.
+func fromLoopback(r *http.Request) bool {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && addr.Addr().Unmap().WithZone("").IsLoopback()
 }
