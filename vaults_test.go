@@ -139,7 +139,11 @@ func TestASecretTravelsFromTheVaultToTheHandlerAndNowhereElse(t *testing.T) {
 	var log bytes.Buffer
 	var logMu sync.Mutex
 	dir := t.TempDir()
-	s := serveLogged(t, Config{Data: dir, AllowLoopbackHandlers: true}, slog.New(slog.NewJSONHandler(&locked{&logMu, &log}, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	var spans bytes.Buffer
+	collected := &locked{&logMu, &spans}
+	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(collected, r.Body) }))
+	defer collector.Close()
+	s := serveLogged(t, Config{Data: dir, AllowLoopbackHandlers: true, OTLPEndpoint: collector.URL}, slog.New(slog.NewJSONHandler(&locked{&logMu, &log}, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	var out strings.Builder
 	see := func(text string) string { out.WriteString(text); return text }
 	handler := newCodeHandler(t)
@@ -225,7 +229,11 @@ func TestASecretTravelsFromTheVaultToTheHandlerAndNowhereElse(t *testing.T) {
 	s.stop()
 	logMu.Lock()
 	see(log.String())
+	see(spans.String())
 	logMu.Unlock()
+	if !strings.Contains(out.String(), "tabard.rule") {
+		t.Error("no span was collected")
+	}
 	if text := out.String(); strings.Contains(text, canary) {
 		i := strings.Index(text, canary)
 		t.Errorf("the value came out: …%s…", text[max(0, i-200):min(len(text), i+100)])
