@@ -211,6 +211,16 @@ func (s *server) putVault(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	for {
+		r, err := s.writeVault(c, raw)
+		if c.r.Method == http.MethodPatch && errors.Is(err, keyvault.ErrChanged) && c.r.Context().Err() == nil {
+			continue // what it does not name is as it is now
+		}
+		return r, err
+	}
+}
+
+func (s *server) writeVault(c *call, raw json.RawMessage) (reply, error) {
 	n := keyvault.Vault{Name: c.params["name"], SubscriptionID: c.params["subscription"], ResourceGroup: c.params["group"]}
 	patch := c.r.Method == http.MethodPatch
 	old, err := s.findVault(c)
@@ -246,6 +256,9 @@ func (s *server) putVault(c *call) (reply, error) {
 		return reply{200, s.vault(v)}, nil
 	}
 	v, created, err := s.Vaults.PutVault(ctx, n)
+	if errors.Is(err, keyvault.ErrChanged) {
+		return reply{}, err
+	}
 	if err != nil {
 		return reply{}, s.vaultError(c, err)
 	}

@@ -1,7 +1,9 @@
 package arm
 
 import (
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -131,4 +133,34 @@ func TestReferencesAreToldRefreshedAndExplained(t *testing.T) {
 	p.do("POST", theDefault+"/explainSecretReference"+version, `{}`).refused(400, "BadRequest").is("error.target", "secretUri")
 	p.do("POST", theDefault+"/explainSecretReference"+version, `{"secretUri":"`+strings.Repeat("x", maxSecretURI+1)+`"}`).refused(400, "BadRequest")
 	p.do("GET", webPubSubs+"/nobody/secretReferences"+version, "").refused(404, "ResourceNotFound")
+}
+
+// What one PATCH names and what another changes meanwhile both stay: in particular no policy comes back that was taken
+// away.
+func TestChangesOfAVaultDoNotUndoEachOther(t *testing.T) {
+	p := start(t)
+	p.do("PUT", theVault+vaultVersion, vaultPut(p, "")).want(201)
+	policy := `{"properties":{"accessPolicies":[{"tenantId":"` + p.directory.TenantID() + `","objectId":"` + somebody + `","permissions":{"secrets":["get"]}}]}}`
+	var wg sync.WaitGroup
+	for worker := range 4 {
+		wg.Go(func() {
+			for i := range 25 {
+				body := fmt.Sprintf(`{"tags":{"w":"%d-%d"}}`, worker, i)
+				p.do("PATCH", theVault+vaultVersion, body).want(200)
+			}
+		})
+	}
+	for range 25 {
+		for _, step := range []struct {
+			how  string
+			left int
+		}{{"add", 1}, {"remove", 0}} {
+			p.do("PUT", theVault+"/accessPolicies/"+step.how+vaultVersion, policy).want(200)
+			properties, _ := p.do("GET", theVault+vaultVersion, "").want(200).body["properties"].(map[string]any)
+			if list, _ := properties["accessPolicies"].([]any); len(list) != step.left {
+				t.Errorf("after %s: %d policies, want %d", step.how, len(list), step.left)
+			}
+		}
+	}
+	wg.Wait()
 }

@@ -25,6 +25,8 @@ var (
 	// ErrProtected: purge protection forbids it.
 	ErrProtected = errors.New("purge protection is enabled: the vault cannot be purged before its time")
 	ErrQuota     = errors.New("there are as many vaults as can be")
+	// ErrChanged: what was to be written is a changed copy of a vault that somebody else changed meanwhile.
+	ErrChanged = errors.New("the vault was changed by somebody else meanwhile")
 )
 
 // A ValidationError names one faulty field of a vault that was not written. Several at once arrive joined.
@@ -158,8 +160,9 @@ func (v *Vaults) recoverable(x *Vault) bool {
 }
 
 // PutVault creates the vault, or replaces the settings of the one that has its name, subscription and resource group,
-// and tells whether it is new. Created, Modified, Deleted and DataKey are not the caller's. Errors: *ValidationError,
-// ErrTaken, ErrSoftDeleted, ErrQuota.
+// and tells whether it is new. Created, Modified, Deleted and DataKey are not the caller's. A copy of what [Vaults.Vault]
+// returned is written only if that is still what there is. Errors: *ValidationError, ErrTaken, ErrSoftDeleted, ErrQuota,
+// ErrChanged.
 func (v *Vaults) PutVault(ctx context.Context, n Vault) (_ *Vault, created bool, err error) {
 	key := docKey(vaultKind, strings.ToLower(n.Name))
 	err = v.writeVault(ctx, n.Name, func(ctx context.Context) error {
@@ -172,6 +175,9 @@ func (v *Vaults) PutVault(ctx context.Context, n Vault) (_ *Vault, created bool,
 				return err
 			}
 			old = nil
+		}
+		if n.revision != 0 && (old == nil || n.revision != old.revision) {
+			return ErrChanged
 		}
 		if err := v.complete(&n, old); err != nil {
 			return err

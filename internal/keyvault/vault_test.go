@@ -295,3 +295,26 @@ func TestCallsAreCountedByOperationAndStatus(t *testing.T) {
 		t.Errorf("%d vaults, %d versions", vaults, versions)
 	}
 }
+
+// Whoever changes a part of a vault writes all of it: what somebody else changed meanwhile must not be lost with that.
+func TestAStaleCopyOfAVaultDoesNotTakeAPolicyBack(t *testing.T) {
+	w := newWorld(t)
+	w.vault("va1")
+	read, _ := w.vaults.Vault("va1")
+	stale := *read
+	p := w.identity("meanwhile")
+	w.grant("va1", p, "get")
+	stale.Tags = map[string]string{"a": "b"}
+	if _, _, err := w.vaults.PutVault(t.Context(), stale); !errors.Is(err, ErrChanged) {
+		t.Errorf("a stale copy was written: %v", err)
+	}
+	now, _ := w.vaults.Vault("va1")
+	if len(now.AccessPolicies) != 1 {
+		t.Errorf("policies %v", now.AccessPolicies)
+	}
+	fresh := *now
+	fresh.Tags = map[string]string{"a": "b"}
+	if _, _, err := w.vaults.PutVault(t.Context(), fresh); err != nil {
+		t.Error(err)
+	}
+}
