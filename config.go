@@ -144,6 +144,14 @@ type Config struct {
 	// OTLPEndpoint is an OpenTelemetry collector that gets spans by OTLP over HTTP. Without it, and without
 	// OpenTelemetry's own variables, there are none.
 	OTLPEndpoint string `name:"otlp-endpoint" help:"OpenTelemetry collector that gets spans by OTLP over HTTP, for example http://localhost:4318; OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT …) work too." env:"TABARD_OTLP_ENDPOINT" placeholder:"URL"`
+	// TraceRecords, TraceMemory and TraceContents bound the trace; see package trace.
+	TraceRecords  int `name:"trace-records" help:"Trace records of one kind that are kept for each instance, faults and the routine apart." default:"1024" env:"TABARD_TRACE_RECORDS"`
+	TraceMemory   int `name:"trace-memory" help:"Memory of all trace records together, MiB." default:"64" env:"TABARD_TRACE_MEMORY" placeholder:"MIB"`
+	TraceContents int `name:"trace-contents" help:"Memory of the events' data that trace replay and listen need, MiB; -1 keeps none." default:"32" env:"TABARD_TRACE_CONTENTS" placeholder:"MIB"`
+	// TraceDurable writes records to the data directory, sealed, so that they outlast the process; contents never are.
+	TraceDurable     bool          `name:"trace-durable" help:"Write trace records to the data directory too, so that they outlast the process." env:"TABARD_TRACE_DURABLE"`
+	TraceDurableAge  time.Duration `name:"trace-durable-age" help:"How long they are kept there." default:"168h" env:"TABARD_TRACE_DURABLE_AGE"`
+	TraceDurableSize int           `name:"trace-durable-size" help:"How much of them is kept there, MiB; the oldest make room." default:"64" env:"TABARD_TRACE_DURABLE_SIZE" placeholder:"MIB"`
 	// ShutdownTimeout bounds how long a stop waits for clients, deliveries and requests.
 	ShutdownTimeout time.Duration `help:"How long a stop waits for clients, deliveries and requests." default:"20s" env:"TABARD_SHUTDOWN_TIMEOUT"`
 }
@@ -182,6 +190,14 @@ func (c *Config) complete() {
 	}
 	if c.AuditRecords == 0 {
 		c.AuditRecords = audit.DefaultMaxRecords
+	}
+	for v, d := range map[*int]int{&c.TraceRecords: 1024, &c.TraceMemory: 64, &c.TraceContents: 32, &c.TraceDurableSize: 64} {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	if c.TraceDurableAge == 0 {
+		c.TraceDurableAge = 7 * 24 * time.Hour
 	}
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = 20 * time.Second
@@ -258,6 +274,17 @@ func (c Config) Validate() error {
 	}
 	if u, err := url.Parse(c.OTLPEndpoint); c.OTLPEndpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil) {
 		fault("otlp-endpoint: %q is not the URL of a collector like http://localhost:4318", c.OTLPEndpoint)
+	}
+	for field, v := range map[string]int{"trace-records": c.TraceRecords, "trace-memory": c.TraceMemory, "trace-durable-size": c.TraceDurableSize} {
+		if v < 1 || v > 1<<20 {
+			fault("%s: %d is not between 1 and 1048576", field, v)
+		}
+	}
+	if c.TraceContents < -1 || c.TraceContents > 1<<20 {
+		fault("trace-contents: %d is neither -1 nor between 1 and 1048576", c.TraceContents)
+	}
+	if c.TraceDurableAge < time.Minute {
+		fault("trace-durable-age: %v is shorter than 1m", c.TraceDurableAge)
 	}
 	if c.ShutdownTimeout < 0 {
 		fault("shutdown-timeout: %v is negative", c.ShutdownTimeout)

@@ -8,29 +8,11 @@ import (
 	"time"
 
 	"tabard/internal/arm"
-	"tabard/internal/eventhandler"
 	"tabard/internal/identity"
 	"tabard/internal/keyvault"
 	"tabard/internal/keyvault/reference"
 	"tabard/internal/metrics"
-	"tabard/internal/telemetry"
 )
-
-// openTelemetry makes spans if a collector is named; nil otherwise.
-func (s *Server) openTelemetry(ctx context.Context) (*telemetry.Telemetry, error) {
-	if !telemetry.Enabled(s.cfg.OTLPEndpoint) {
-		return nil, nil
-	}
-	return telemetry.New(ctx, s.cfg.OTLPEndpoint, s.log)
-}
-
-// tracer is the telemetry, or nothing at all.
-func (s *Server) tracer() eventhandler.Tracer {
-	if s.telemetry == nil {
-		return nil
-	}
-	return s.telemetry
-}
 
 func (s *Server) newMetrics() *metrics.Metrics {
 	version := ""

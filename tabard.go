@@ -233,7 +233,9 @@ func (s *Server) build(ctx context.Context) error {
 	if err := s.openACME(ctx); err != nil {
 		return err
 	}
-	s.trace = trace.New(trace.Options{})
+	if err := s.openTrace(ctx); err != nil {
+		return err
+	}
 	s.sources = &sources{
 		embedded: s.tokens, settings: s.settings.Snapshot, outside: s.egress.Transport(), allowed: s.cfg.AzureIdentity, made: make(map[string]madeSource),
 	}
@@ -352,6 +354,7 @@ func (s *Server) Close() error {
 				t.close()
 			}
 		}
+		s.trace.Close()
 		if s.audit != nil {
 			s.closeErr = errors.Join(s.closeErr, s.audit.Close())
 		}

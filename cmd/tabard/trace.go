@@ -28,6 +28,7 @@ type traceTailCmd struct {
 	Level      string `help:"This level and worse: Debug, Informational, Warning or Error." default:"Informational" placeholder:"LEVEL"`
 	Since      string `help:"Only what happened since then: a time such as 2026-01-02T15:04:05Z, or a duration such as 10m." placeholder:"WHEN"`
 	Last       int    `help:"Begin with the newest so many records that are kept." default:"10" placeholder:"N"`
+	History    bool   `help:"What was written durably (--trace-durable), instead of what is in memory; does not follow."`
 	Follow     bool   `help:"Go on with what happens." default:"true" negatable:""`
 	Count      int    `help:"End after so many records." placeholder:"N"`
 	JSON       bool   `name:"json" help:"Print each record as one JSON object on a line."`
@@ -53,6 +54,9 @@ func (c *traceTailCmd) query() url.Values {
 		}
 	}
 	q.Set("last", strconv.Itoa(c.Last))
+	if c.History {
+		q.Set("history", "true")
+	}
 	return q
 }
 
@@ -61,7 +65,7 @@ func (c *traceTailCmd) Run(ctx context.Context, s *stdio) error {
 	if err != nil {
 		return err
 	}
-	if !c.Follow {
+	if !c.Follow || c.History {
 		kept, err := a.list(ctx, path+"/trace", c.query())
 		if err != nil {
 			return err

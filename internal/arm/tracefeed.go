@@ -35,7 +35,14 @@ func (s *server) getTrace(c *call) (reply, error) {
 	if none {
 		return values([]trace.Record{}), nil
 	}
-	return values(s.Trace.Records(filter)), nil
+	if !strings.EqualFold(c.query("history"), "true") {
+		return values(s.Trace.Records(filter)), nil
+	}
+	list, durable, err := s.Trace.History(c.r.Context(), filter)
+	if err == nil && !durable {
+		err = refuse(http.StatusConflict, "HistoryNotKept", "The records of this service are kept in memory alone; start it with --trace-durable to have a history.")
+	}
+	return values(list), err
 }
 
 // listen serves R/listen: the deliveries as they happen, with what is sent.

@@ -3,12 +3,14 @@ package arm
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"tabard/guard/reason"
+	"tabard/internal/settings"
 	"tabard/internal/trace"
 )
 
@@ -188,5 +190,117 @@ func TestLiveTracesAreBounded(t *testing.T) {
 	}
 	if got := p.do("GET", theDefault+"/trace"+version, "").want(200); got == nil {
 		t.Error("a plain list must still be served")
+	}
+}
+
+// An events is what the control plane asks to send events: it notes what it was asked for.
+type events struct {
+	asked []string
+	err   error
+}
+
+func (e *events) Replay(_ context.Context, in *settings.Instance, rec *trace.Record, to, audience string) (*trace.Comparison, error) {
+	e.asked = append(e.asked, fmt.Sprintf("replay %s %d %s %s", in.Name, rec.ID, to, audience))
+	return &trace.Comparison{Original: *rec, SameBody: true}, e.err
+}
+
+func (e *events) Trigger(_ context.Context, in *settings.Instance, hub string, ev *trace.Synthetic) (*trace.Triggered, error) {
+	data := "-"
+	if ev.Data != nil {
+		data = *ev.Data
+	}
+	e.asked = append(e.asked, fmt.Sprintf("trigger %s %s %s %v %s %s %s %s %x", in.Name, hub, ev.Event, ev.System, ev.User, ev.Connection, data, ev.JSON, ev.Base64))
+	return &trace.Triggered{Record: trace.Record{Event: ev.Event}, Answer: &trace.Answer{Status: 200, Body: []byte("ok")}}, e.err
+}
+
+func (*events) Header(*settings.Instance, *trace.Record) http.Header {
+	return http.Header{"ce-hub": {"chat"}}
+}
+
+func TestRecordsAreLookedAtAndRepeated(t *testing.T) {
+	e := &events{}
+	p := start(t, func(o *Options) { o.Events = e })
+	p.trace.Keep(trace.Record{Instance: "default", Kind: trace.Delivery, Code: reason.Delivered}, &trace.Content{Body: []byte("hello"), ContentType: "text/plain"})
+	p.record("message", reason.Timeout)
+	one := theDefault + "/trace/1"
+	p.do("GET", one+version, "").want(200).is("hasContent", true).is("category", "HttpRequestLogs")
+	p.do("GET", theDefault+"/trace/2"+version, "").want(200).is("hasContent", false).is("level", "Error")
+	p.do("POST", one+"/listContent"+version, "").want(200).is("body", "aGVsbG8=").is("contentType", "text/plain").is("headers", map[string]any{"ce-hub": []any{"chat"}})
+	p.do("POST", one+"/replay"+version, `{"to":"https://x.test/","audience":"api://x"}`).want(200).is("sameBody", true)
+	p.do("POST", one+"/replay"+version, `{}`).want(200)
+	for _, id := range []string{"3", "0", "-1", "x", "18446744073709551616"} {
+		p.do("GET", theDefault+"/trace/"+id+version, "").refused(404, "RecordNotFound")
+	}
+	p.do("POST", theDefault+"/trace/2/listContent"+version, "").refused(409, "ContentNotKept")
+	p.do("POST", theDefault+"/trace/2/replay"+version, `{}`).refused(409, "ContentNotKept")
+	p.do("POST", one+"/replay"+version, `{"audience":"api://x"}`).refused(400, "BadRequest").is("error.target", "audience")
+	p.do("POST", one+"/replay"+version, `{"url":"x"}`).refused(400, "BadRequest").is("error.target", "url")
+	p.do("POST", one+"/replay"+version, `{"to":7}`).refused(400, "BadRequest").is("error.target", "to")
+	p.do("POST", one+"/replay"+version, ``).refused(400, "InvalidRequestContent")
+	if got := strings.Join(e.asked, "; "); got != "replay default 1 https://x.test/ api://x; replay default 1  " {
+		t.Errorf("asked for %s", got)
+	}
+	e.err = settings.Faults{{Field: "to", Problem: "is bad"}}
+	p.do("POST", one+"/replay"+version, `{"to":"x"}`).refused(400, "BadRequest").is("error.target", "to")
+	if n := len(p.do("GET", theDefault+"/traceReasons"+version, "").want(200).items()); n != len(reason.All()) {
+		t.Errorf("%d reasons", n)
+	}
+}
+
+func TestEventsAreTriggered(t *testing.T) {
+	e := &events{}
+	p := start(t, func(o *Options) { o.Events = e })
+	at := theDefault + "/hubs/chat/trigger" + version
+	for body, want := range map[string]string{
+		`{"event":"e","userId":"u","connectionId":"c","data":"hi"}`: "trigger default chat e false u c hi  ",
+		`{"json":{"a":[1]}}`:                     `trigger default chat  false   - {"a":[1]} `,
+		`{"base64":"AP8="}`:                      "trigger default chat  false   -  00ff",
+		`{"systemEvent":true,"event":"connect"}`: "trigger default chat connect true   -  ",
+	} {
+		e.asked = nil
+		p.do("POST", at, body).want(200).is("answer.status", 200.0).is("answer.body", "b2s=")
+		if len(e.asked) != 1 || e.asked[0] != want {
+			t.Errorf("%s: asked for %q, want %q", body, e.asked, want)
+		}
+	}
+	e.asked = nil
+	for body, target := range map[string]string{
+		`{"data":"x","json":1}`: "data", `{"base64":"!"}`: "base64", `{"event":1}`: "event", `{"system":true}`: "system", `{"systemEvent":"yes"}`: "systemEvent",
+	} {
+		p.do("POST", at, body).refused(400, "BadRequest").is("error.target", target)
+	}
+	if e.asked != nil {
+		t.Errorf("asked for %v", e.asked)
+	}
+	e.err = settings.Faults{{Field: "event", Problem: "is bad"}}
+	p.do("POST", at, `{}`).refused(400, "BadRequest").is("error.target", "event")
+	start(t).do("POST", at, `{}`).refused(503, "ServiceUnavailable")
+}
+
+func TestWhoeverListensGetsDeliveriesWithTheirContents(t *testing.T) {
+	p := start(t, func(o *Options) { o.Events = &events{} })
+	p.record("message", reason.Delivered) // before
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	r, _ := http.NewRequestWithContext(ctx, "POST", p.url+theDefault+"/listen"+version+"&hub=chat", nil)
+	r.Header.Set("Authorization", "Bearer "+testToken)
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
+	f := &feed{t, resp, bufio.NewScanner(resp.Body), cancel}
+	t.Cleanup(f.close)
+	f.expect(": tabard trace")
+	p.trace.Record(trace.Record{Instance: "default", Kind: trace.Message, Hub: "chat"}) // no delivery
+	p.trace.Keep(trace.Record{Instance: "default", Kind: trace.Delivery, Hub: "other"}, &trace.Content{})
+	p.trace.Keep(trace.Record{Instance: "default", Kind: trace.Delivery, Hub: "chat", Code: reason.Delivered}, &trace.Content{Body: []byte("hello")})
+	got := f.expect("id: 4\nevent: record\ndata: ")
+	for _, part := range []string{`"body":"aGVsbG8="`, `"ce-hub":["chat"]`, `"hub":"chat"`} {
+		if !strings.Contains(got, part) {
+			t.Errorf("no %s in %s", part, got)
+		}
+	}
+	p.record("message", reason.Timeout)
+	if got := f.expect("id: 5\n"); !strings.Contains(got, `"content":null`) {
+		t.Errorf("got %s", got)
 	}
 }

@@ -7,7 +7,8 @@
 // nothing to switch on because it is never off. Nothing secret enters: no token, signature, key or resolved URL.
 //
 // The newest records of each instance are kept in memory within bounds, those that report a fault apart from the
-// routine so that no flood of messages washes them away. What was sent to a handler is kept beside its record, within
+// routine so that no flood of messages washes them away. If asked to ([Recorder.Restore]) they are written to a journal,
+// too, and outlast the process. What was sent to a handler is kept beside its record, within
 // bounds of its own, as a [Content], so that an event can be looked at and sent again.
 //
 // # Routes
@@ -28,7 +29,8 @@
 //	GET  R/traceReasons                {"value":[{"code","sentence","fix"}…]}: the catalogue
 //
 // Query of the lists and streams: hub, event (ignoring case), connectionId, userId, kind, code, category, level (that
-// one and worse), since (RFC 3339 or a duration such as 10m), after=ID, last=N (0: only what happens from now on).
+// one and worse), since (RFC 3339 or a duration such as 10m), after=ID, last=N (0: only what happens from now on);
+// the list also history=true: what the journal has, instead of what is in memory.
 //
 // Records are counted by subject, for whoever makes metrics of them ([Recorder.Tallies]).
 //
@@ -73,6 +75,7 @@ type Recorder struct {
 	order []string // instances by age of their book
 
 	contents contents
+	keeper   *keeper // nil: records are in memory alone
 }
 
 // A book is what is kept of one instance.
@@ -143,6 +146,9 @@ func (r *Recorder) Keep(rec Record, c *Content) Record {
 	b.ring(&rec, r.opt.Records).add(&rec, r)
 	for s := range b.subs {
 		s.offer(&rec)
+	}
+	if r.keeper != nil {
+		r.keeper.offer(&rec)
 	}
 	return rec
 }
