@@ -259,3 +259,86 @@ func TestApplySetsAreKeptForWhoSawThem(t *testing.T) {
 		t.Errorf("without the admin token: %d", status)
 	}
 }
+
+// outcome applies one file and tells what came of its last resource.
+func (w *wire) outcome(text string, env map[string]string) apply.Change {
+	w.t.Helper()
+	dir := w.t.TempDir()
+	path := filepath.Join(dir, "r.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "large"), bytes.Repeat([]byte("x"), 64<<10+1), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	files, err := template.Load([]string{path}, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	set, err := template.Expand(w.t.Context(), files, template.Environment{Subscription: w.SubscriptionID, Tenant: w.TenantID, Group: "default", Location: "local"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	result, err := apply.Run(w.t.Context(), set, apply.Options{Service: w, Subscription: w.SubscriptionID, Tenant: w.TenantID, Group: "default",
+		Getenv: func(name string) (string, bool) { v, ok := env[name]; return v, ok }})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return result.Changes[len(result.Changes)-1]
+}
+
+func TestWhatApplySaysOfOneResource(t *testing.T) {
+	w := &wire{running: start(t, tabard.Config{Data: t.TempDir()}, nil), t: t}
+	const secret = "- {type: Microsoft.KeyVault/vaults/secrets, name: default/s, properties: "
+	const policies = "- type: Microsoft.KeyVault/vaults/accessPolicies\n  name: default/"
+	const who = "\n  properties: {accessPolicies: [{objectId: 0f0e0d0c-0b0a-4908-8706-050403020100, permissions: {secrets: [get]}}]}\n"
+	env := map[string]string{"V": "value-1", "W": "value-2", "EMPTY": ""}
+	for _, tc := range []struct{ name, text, action, says string }{
+		{"a secret without a value", secret + "{}}", apply.Failed, "properties.valueFrom is required"},
+		{"a value twice", secret + "{value: a, valueFrom: {env: V}}}", apply.Failed, "not both"},
+		{"a value from two places", secret + "{valueFrom: {env: V, file: f}}}", apply.Failed, "give env or file"},
+		{"a value from somewhere else", secret + "{valueFrom: {url: x}}}", apply.Failed, `"url" is neither env nor file`},
+		{"a variable that is empty", secret + "{valueFrom: {env: EMPTY}}}", apply.Failed, "the environment has no EMPTY"},
+		{"a file that is not there", secret + "{valueFrom: {file: none}}}", apply.Failed, "there is no file none"},
+		{"a file that is too large", secret + "{valueFrom: {file: large}}}", apply.Failed, "more than 65536 bytes"},
+		{"nothing that could be kept", secret + "{valueFrom: {env: NONE, keepExisting: true}}}", apply.Failed, "nothing stored that could be kept"},
+		{"an attribute that is none", secret + "{valueFrom: {env: V}, attributes: {expires: 1}}}", apply.Failed, `"expires" is none of`},
+		{"a value in the file", secret + "{value: value-1}}", apply.Create, "the value stands in the file"},
+		{"the same from the environment", secret + "{valueFrom: {env: V}}}", apply.Unchanged, ""},
+		{"kept", secret + "{valueFrom: {env: NONE, keepExisting: true}}}", apply.Unchanged, ""},
+		{"other tags", "- {type: Microsoft.KeyVault/vaults/secrets, name: default/s, tags: {a: b}, properties: {valueFrom: {env: V}}}", apply.Update, ""},
+		{"disabled", secret + "{valueFrom: {env: V}, attributes: {enabled: false}}}", apply.Update, ""},
+		{"still disabled", secret + "{valueFrom: {env: V}, attributes: {enabled: false}}}", apply.Unchanged, ""},
+		{"enabled with another value", secret + "{valueFrom: {env: W}}}", apply.Update, ""},
+		{"in a vault that is not there", "- {type: Microsoft.KeyVault/vaults/secrets, name: nowhere/s, properties: {valueFrom: {env: V}}}", apply.Failed, ""},
+
+		{"a policy to add", policies + "add" + who, apply.Update, ""},
+		{"that is there", policies + "add" + who, apply.Unchanged, ""},
+		{"a policy to remove", policies + "remove" + who, apply.Update, ""},
+		{"that is not there", policies + "remove" + who, apply.Unchanged, ""},
+
+		{"a principal that is two", "- {type: Microsoft.Authorization/roleAssignments, properties: {role: Reader, principal: {identity: a, instance: b}}}", apply.Failed, "give one of instance, identity and application"},
+		{"a principal that is none", "- {type: Microsoft.Authorization/roleAssignments, properties: {role: Reader, principal: {user: a}}}", apply.Failed, `"user" is none of`},
+		{"a principal and its id", "- {type: Microsoft.Authorization/roleAssignments, properties: {role: Reader, principal: {identity: a}, principalId: b}}", apply.Failed, "not both"},
+		{"an instance without an identity", "- {type: Microsoft.Authorization/roleAssignments, properties: {role: Reader, principal: {instance: default}}}", apply.Failed, "default has no managed identity"},
+		{"an identity that is not there", "- {type: Microsoft.Authorization/roleAssignments, properties: {role: Reader, principal: {identity: nobody}}}", apply.Failed, "nobody is not there"},
+		{"a role that is none", "- {type: Microsoft.Authorization/roleAssignments, properties: {role: King, principalId: a}}", apply.Failed, `there is no role "King"`},
+		{"an application without a principal", "- {type: Microsoft.Graph/applications, properties: {displayName: lonely}}\n- {type: Microsoft.Authorization/roleAssignments, properties: {role: Reader, principal: {application: lonely}}}", apply.Failed, "has no service principal"},
+		{"a kind that the directory lacks", "- {type: Microsoft.Graph/groups, name: g}", apply.Failed, "resources of type Microsoft.Graph/groups are not supported"},
+		{"a principal of no application", "- {type: Microsoft.Graph/servicePrincipals, name: nobody}", apply.Failed, `there is no application "nobody"`},
+		{"a kind that the service lacks", "- {type: Microsoft.Compute/virtualMachines, name: vm}", apply.Failed, ""},
+		{"a resource group", "- {type: Microsoft.Resources/resourceGroups, name: any, location: westus}", apply.Unchanged, ""},
+	} {
+		c := w.outcome(tc.text+"\n", env)
+		said := c.Error + strings.Join(c.Warnings, " ")
+		if c.Action != tc.action || !strings.Contains(said, tc.says) || tc.action == apply.Failed && c.Error == "" || strings.Contains(said, "value-") {
+			t.Errorf("%s: %s %q %v, want %s %q", tc.name, c.Action, said, c.Diff, tc.action, tc.says)
+		}
+	}
+	if status, text := w.call(t, "DELETE", w.AdminHTTPSURL+"/secrets/s?api-version=7.4", w.AdminToken, ""); status != 200 {
+		t.Fatal(status, text)
+	}
+	if c := w.outcome(secret+"{valueFrom: {env: V}}}\n", env); c.Action != apply.Failed || !strings.Contains(c.Error, "tabard secret recover") {
+		t.Errorf("a secret that was deleted: %+v", c)
+	}
+}

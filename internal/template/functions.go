@@ -462,7 +462,7 @@ func guid(c *call) (any, error) {
 	return uuid.NewSHA1(guidNamespace, []byte(strings.Join(t, "-"))).String(), nil
 }
 
-// uniqueString is 13 characters that the arguments decide. They are not those of Azure, whose function is not described.
+// uniqueString is 13 characters that the arguments decide. They are not those of Azure.
 func uniqueString(c *call) (any, error) {
 	t, err := c.texts()
 	if err != nil {

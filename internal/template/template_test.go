@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/uuid"
 )
 
 const sub = "11111111-2222-4333-8444-555555555555"
@@ -211,16 +213,17 @@ func TestExpressions(t *testing.T) {
 	}
 }
 
-func mustGUID(joined string) string {
-	v, _ := guid(&call{args: []any{joined}})
+func mustGUID(args ...string) string {
+	v, _ := guid(&call{args: anys(args)})
 	return v.(string)
 }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
-// guid() is Azure's: this value is from its documentation of the function, a version 5 UUID.
+// guid() is a version 5 UUID of the arguments, joined by dashes, in the namespace that Azure's is known for.
 func TestGUIDIsAVersion5UUID(t *testing.T) {
-	if got := mustGUID("a-b"); got[14] != '5' || got != mustGUID("a-b") || got == mustGUID("a-c") {
+	want := uuid.NewSHA1(uuid.MustParse("11fb06fb-712d-4ddd-98c7-e71bbd588830"), []byte("a-b")).String()
+	if got := mustGUID("a-b"); got != want || mustGUID("a", "b") != want || mustGUID("a-c") == want || want[14] != '5' {
 		t.Error(got)
 	}
 }
