@@ -69,7 +69,7 @@ func decodeJSON(req *Request, data []byte) error {
 	if !utf8.Valid(data) {
 		return invalid("request is not UTF-8")
 	}
-	if !encoding.Valid(data) {
+	if !valid(data) {
 		return invalid("request is not JSON")
 	}
 	data = trim(data)
@@ -371,4 +371,9 @@ func null(b []byte) bool { return string(b) == "null" }
 
 func present(b []byte) bool { return b != nil && !null(b) }
 
-func trim(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
+func trim(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t' || b[0] == '\r' || b[0] == '\n') {
+		b = b[1:]
+	}
+	return b
+}
