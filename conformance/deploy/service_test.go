@@ -49,7 +49,13 @@ func startOn(t *testing.T, port int, data string, flags ...string) *service {
 	args := append([]string{"serve", "--data", data, "--listen", fmt.Sprintf("127.0.0.1:%d", port), "--admin-listen", "127.0.0.1:0",
 		"--allow-loopback-handlers", "--ready-file", readyFile}, flags...)
 	cmd := exec.Command(binary(t), args...)
-	cmd.Stdout, cmd.Stderr = &output, &output
+	return running(t, cmd, readyFile, &output)
+}
+
+// running starts a command that serves and waits until it answers.
+func running(t *testing.T, cmd *exec.Cmd, readyFile string, output *bytes.Buffer) *service {
+	t.Helper()
+	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +89,9 @@ func startOn(t *testing.T, port int, data string, flags ...string) *service {
 		if time.Now().After(deadline) {
 			t.Fatal("the service was not ready in time")
 		}
+	}
+	if _, err := os.Stat(s.CAFile); err != nil { // it sees another root than we do
+		s.CAFile = filepath.Join(filepath.Dir(readyFile), filepath.Base(s.CAFile))
 	}
 	pem, err := os.ReadFile(s.CAFile)
 	if err != nil {
