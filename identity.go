@@ -20,9 +20,9 @@ func (s *Server) token(ctx context.Context, in *settings.Instance, resource stri
 }
 
 // tokenRejected hears that a handler refused the token.
-func (s *Server) tokenRejected(in *settings.Instance, resource string, t *identity.Token) {
+func (s *Server) tokenRejected(in *settings.Instance, resource string, t *identity.Token, claims string) {
 	if p, err := s.principal(in); err == nil {
-		s.identity.Reject(p, resource, t)
+		s.identity.Reject(p, resource, t, claims)
 	}
 }
 

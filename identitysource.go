@@ -39,7 +39,7 @@ type sources struct {
 // A madeSource is kept as long as the instance's settings say the same.
 type madeSource struct {
 	from   settings.IdentitySource
-	source identity.Source
+	source identity.ClaimsSource
 }
 
 // sourcePrincipal is whom tokens of another source speak for. The issuer knows more; what we know is which instance
@@ -52,6 +52,12 @@ func sourcePrincipal(in *settings.Instance, s *settings.IdentitySource) identity
 
 // Token implements identity.Source.
 func (x *sources) Token(ctx context.Context, p identity.Principal, resource string) (*identity.Token, error) {
+	return x.TokenFor(ctx, p, resource, "")
+}
+
+// TokenFor implements identity.ClaimsSource. The embedded service puts nothing into a token that somebody asks for; what
+// it gives is a new one.
+func (x *sources) TokenFor(ctx context.Context, p identity.Principal, resource, claims string) (*identity.Token, error) {
 	if p.Source == "" {
 		return x.embedded.Token(ctx, p, resource)
 	}
@@ -59,7 +65,7 @@ func (x *sources) Token(ctx context.Context, p identity.Principal, resource stri
 	if err != nil {
 		return nil, err
 	}
-	token, err := source.Token(ctx, p, resource)
+	token, err := source.TokenFor(ctx, p, resource, claims)
 	var refused *identity.Error
 	if err != nil && !errors.As(err, &refused) && egress.Permanent(err) { // no try within seconds reaches an address that is forbidden
 		return nil, &identity.Error{Description: err.Error(), Permanent: true, Err: err}
@@ -67,7 +73,7 @@ func (x *sources) Token(ctx context.Context, p identity.Principal, resource stri
 	return token, err
 }
 
-func (x *sources) of(p identity.Principal) (identity.Source, error) {
+func (x *sources) of(p identity.Principal) (identity.ClaimsSource, error) {
 	in, ok := x.settings().Instance(p.ResourceID)
 	if !ok || in.Source() == nil || sourcePrincipal(in, in.Source()) != p {
 		return nil, &identity.Error{Description: "the instance's identity source was changed", Permanent: true}
@@ -87,7 +93,7 @@ func (x *sources) of(p identity.Principal) (identity.Source, error) {
 	return source, nil
 }
 
-func (x *sources) build(s *settings.IdentitySource) (identity.Source, error) {
+func (x *sources) build(s *settings.IdentitySource) (identity.ClaimsSource, error) {
 	if s.Type == settings.SourceAzure {
 		return x.buildAzure(s)
 	}
@@ -107,7 +113,7 @@ func (x *sources) build(s *settings.IdentitySource) (identity.Source, error) {
 
 // buildAzure makes a source of a platform identity that the operator gave to instances. Without that leave whoever may
 // edit an instance could have this host's own tokens sent to a handler of his.
-func (x *sources) buildAzure(s *settings.IdentitySource) (identity.Source, error) {
+func (x *sources) buildAzure(s *settings.IdentitySource) (identity.ClaimsSource, error) {
 	workload := s.Credential == settings.CredentialWorkloadIdentity
 	name := s.ClientID
 	switch {

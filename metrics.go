@@ -34,14 +34,19 @@ func (s *Server) tokenTook(source string, err error, took time.Duration) {
 
 // timed is a source of tokens whose acquisitions are counted.
 type timed struct {
-	identity.Source
+	identity.ClaimsSource
 	count func(source string, err error, took time.Duration)
 }
 
 // Token implements identity.Source.
 func (t timed) Token(ctx context.Context, p identity.Principal, resource string) (*identity.Token, error) {
+	return t.TokenFor(ctx, p, resource, "")
+}
+
+// TokenFor implements identity.ClaimsSource.
+func (t timed) TokenFor(ctx context.Context, p identity.Principal, resource, claims string) (*identity.Token, error) {
 	start := time.Now()
-	tok, err := t.Source.Token(ctx, p, resource)
+	tok, err := t.ClaimsSource.TokenFor(ctx, p, resource, claims)
 	t.count(p.Source, err, time.Since(start))
 	return tok, err
 }

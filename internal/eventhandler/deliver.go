@@ -217,7 +217,7 @@ func (d *Dispatcher) refused(in *settings.Instance, h *settings.EventHandler, to
 		return
 	}
 	if tok != nil && d.opt.Rejected != nil {
-		d.opt.Rejected(in, audience(h), tok)
+		d.opt.Rejected(in, audience(h), tok, claimsChallenge(a))
 	}
 	if uris := h.Template().SecretURIs(); len(uris) > 0 && d.opt.SecretsRejected != nil {
 		d.opt.SecretsRejected(in, uris)

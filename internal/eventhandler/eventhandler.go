@@ -55,8 +55,9 @@ type Options struct {
 	// that has none; an error that wraps [ErrNoIdentity] means that the one it has is gone. nil: every handler that
 	// needs a token fails.
 	Identity func(ctx context.Context, in *settings.Instance, resource string) (*identity.Token, error)
-	// Rejected hears that a handler answered 401 or 403 to tok, so that a stale one can be forgotten. May be nil.
-	Rejected func(in *settings.Instance, resource string, tok *identity.Token)
+	// Rejected hears that a handler answered 401 or 403 to tok, so that a stale one can be forgotten. claims is what the
+	// handler demands of the next token, a JSON object, if it sent a claims challenge. May be nil.
+	Rejected func(in *settings.Instance, resource string, tok *identity.Token, claims string)
 	// Secrets reads the Key Vault secret at uri with the instance's identity. It is asked for each event and should
 	// remember. An error that has a Reason() reason.Code says why. nil: every reference fails closed.
 	Secrets func(ctx context.Context, in *settings.Instance, uri string) (string, error)

@@ -160,10 +160,10 @@ func makeToken(resource string) *identity.Token {
 	return identity.NewToken(raw, time.Now(), time.Now().Add(time.Hour), time.Time{})
 }
 
-func (w *world) rejected(_ *settings.Instance, resource string, _ *identity.Token) {
+func (w *world) rejected(_ *settings.Instance, resource string, _ *identity.Token, claims string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.refused = append(w.refused, resource)
+	w.refused = append(w.refused, resource+claims)
 }
 
 // hub configures a hub's handlers; edits change the instance.

@@ -58,7 +58,7 @@ func (c *Cache) begin(e *entry, k key) bool {
 	if c.closed {
 		return false
 	}
-	f := &flight{done: make(chan struct{})}
+	f := &flight{done: make(chan struct{}), claims: e.claims}
 	e.flight = f
 	c.wg.Go(func() { c.fly(e, k, f) })
 	return true
@@ -71,7 +71,9 @@ func (c *Cache) fly(e *entry, k key, f *flight) {
 	now := time.Now()
 	e.flight = nil
 	if f.err == nil {
-		e.held.Store(hold(f.token, now, c.opt.NegativeTTL))
+		h := hold(f.token, now, c.opt.NegativeTTL)
+		h.claims = f.claims
+		e.held.Store(h)
 		e.failure, e.failedUntil = nil, time.Time{}
 	} else {
 		e.failure, e.failedUntil = f.err, now.Add(c.opt.NegativeTTL)
@@ -90,7 +92,7 @@ func (c *Cache) fly(e *entry, k key, f *flight) {
 // try asks the source, and again after each pause of retryAfter unless the refusal is final.
 func (c *Cache) try(e *entry, k key, f *flight) (*Token, error) {
 	for n := 0; ; n++ {
-		token, err := c.once(k)
+		token, err := c.once(k, f.claims)
 		switch {
 		case err == nil:
 			return token, nil
@@ -110,10 +112,14 @@ func (c *Cache) try(e *entry, k key, f *flight) (*Token, error) {
 	}
 }
 
-func (c *Cache) once(k key) (*Token, error) {
+func (c *Cache) once(k key, claims string) (token *Token, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.opt.AttemptTimeout)
 	defer cancel()
-	token, err := c.src.Token(ctx, k.principal, k.resource)
+	if src, ok := c.src.(ClaimsSource); ok && claims != "" {
+		token, err = src.TokenFor(ctx, k.principal, k.resource, claims)
+	} else {
+		token, err = c.src.Token(ctx, k.principal, k.resource)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -63,11 +63,13 @@ type entry struct {
 	flight      *flight
 	failure     error
 	failedUntil time.Time
+	claims      string // that a receiver demands of the next tokens
 }
 
 // held is a token with its appointments, in Unix nanoseconds.
 type held struct {
 	token       *Token
+	claims      string // of the challenge that it was fetched for
 	obtained    time.Time
 	usableUntil int64
 	next        atomic.Int64 // when a caller has to look closer: time to renew, or usableUntil while that is under way
@@ -75,10 +77,11 @@ type held struct {
 
 // A flight is one acquisition that any number of callers wait for. token and err are set before done closes.
 type flight struct {
-	done  chan struct{}
-	token *Token
-	err   error
-	last  error // failure of the latest try, guarded by entry.mu; says why, to a caller who gives up waiting
+	done   chan struct{}
+	token  *Token
+	err    error
+	claims string
+	last   error // failure of the latest try, guarded by entry.mu; says why, to a caller who gives up waiting
 }
 
 // NewCache returns a cache in front of src. The caller closes it.
@@ -143,15 +146,27 @@ func (c *Cache) forget(which func(*entry) bool) {
 // Reject reports that a receiver refused tok with 401 or 403. If tok is still the remembered one and was
 // obtained more than 5 minutes ago it is forgotten, so that the next call fetches another: roles or keys may
 // have changed since. A younger one stays, since a fresh token would be refused for the same reason.
-func (c *Cache) Reject(p Principal, resource string, tok *Token) {
+//
+// claims is the receiver's claims challenge, a JSON object, or empty. Tokens are fetched with it from then on, if the
+// source is a [ClaimsSource]; the first one at once, whatever the age of tok. A receiver that keeps challenging is no
+// reason to keep asking: a tok that was fetched for a challenge is judged by its age again.
+func (c *Cache) Reject(p Principal, resource string, tok *Token, claims string) {
 	e := c.entries.Load().find(&p, resource)
 	if e == nil {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if h := e.held.Load(); h != nil && h.token == tok && time.Since(h.obtained) > rejectableAge {
+	h := e.held.Load()
+	if h == nil || h.token != tok {
+		return
+	}
+	challenged := claims != "" && h.claims == ""
+	if challenged || time.Since(h.obtained) > rejectableAge {
 		e.held.Store(nil)
+		if claims != "" {
+			e.claims = claims
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -454,17 +455,56 @@ func TestARefusedTokenIsDroppedOnlyIfItIsOldAndStillTheOneInUse(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Minute)
-		c.Reject(alice, "api://x", first)
+		c.Reject(alice, "api://x", first, "")
 		wantToken(t, c, "1") // exactly 5 minutes old: not older
 		time.Sleep(time.Second)
-		c.Reject(alice, "api://other", first) // nothing known of it
-		c.Reject(bob, "api://x", first)
+		c.Reject(alice, "api://other", first, "") // nothing known of it
+		c.Reject(bob, "api://x", first, "")
 		wantToken(t, c, "1")
-		c.Reject(alice, "api://x", first)
+		c.Reject(alice, "api://x", first, "")
 		wantToken(t, c, "2")
 		time.Sleep(6 * time.Minute)
-		c.Reject(alice, "api://x", first) // a late answer about a token that has been replaced
+		c.Reject(alice, "api://x", first, "") // a late answer about a token that has been replaced
 		wantToken(t, c, "2")
+	})
+}
+
+// A challenger remembers what claims it was asked for.
+type challenger struct {
+	issuer
+	claims []string
+}
+
+func (s *challenger) TokenFor(ctx context.Context, p Principal, resource, claims string) (*Token, error) {
+	s.claims = append(s.claims, claims)
+	return s.Token(ctx, p, resource)
+}
+
+func TestA54AChallengedTokenIsFetchedAgainWithTheClaimsAndNotForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &challenger{issuer: issuer{life: time.Hour}}
+		c := open(t, s, Options{})
+		reject := func(claims string) {
+			tok, err := c.Token(t.Context(), alice, "api://x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Reject(alice, "api://x", tok, claims)
+		}
+		const one, other = `{"access_token":{"nbf":{"value":"1"}}}`, `{"access_token":{"nbf":{"value":"2"}}}`
+		reject(one)
+		wantToken(t, c, "2") // young as the first was
+		reject(one)
+		reject(other)
+		wantToken(t, c, "2") // fetched for a challenge; another one so soon changes nothing
+		time.Sleep(6 * time.Minute)
+		reject(other)
+		wantToken(t, c, "3")
+		c.Flush(alice.PrincipalID)
+		wantToken(t, c, "4")
+		if want := []string{one, other}; !slices.Equal(s.claims, want) {
+			t.Errorf("asked for %q, want %q and nothing after the flush", s.claims, want)
+		}
 	})
 }
 
@@ -541,7 +581,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				if i%50 == 0 {
 					c.Flush(p.PrincipalID)
 				}
-				c.Reject(p, resource, tok)
+				c.Reject(p, resource, tok, "")
 			}
 		})
 	}

@@ -110,6 +110,13 @@ type Source interface {
 	Token(ctx context.Context, p Principal, resource string) (*Token, error)
 }
 
+// A ClaimsSource is a Source that can be asked for a token that meets a receiver's claims challenge (identity.md 7.5).
+type ClaimsSource interface {
+	Source
+	// TokenFor is Token, with the claims request of the challenge: a JSON object, as OpenID Connect's parameter claims.
+	TokenFor(ctx context.Context, p Principal, resource, claims string) (*Token, error)
+}
+
 // An Error is an issuer's refusal or failure, in the words that operators of Azure know.
 type Error struct {
 	Code          string // such as "AADSTS500011"; empty if the issuer gave none

@@ -81,14 +81,19 @@ func (s *Source) Close() { s.client.CloseIdleConnections() }
 
 // Token asks the platform. p is not used: the platform knows one identity, or the one that Options name. An empty
 // resource means Microsoft Graph.
-func (s *Source) Token(ctx context.Context, _ identity.Principal, resource string) (*identity.Token, error) {
+func (s *Source) Token(ctx context.Context, p identity.Principal, resource string) (*identity.Token, error) {
+	return s.TokenFor(ctx, p, resource, "")
+}
+
+// TokenFor implements [identity.ClaimsSource].
+func (s *Source) TokenFor(ctx context.Context, _ identity.Principal, resource, claims string) (*identity.Token, error) {
 	if resource == "" {
 		resource = "https://graph.microsoft.com"
 	}
 	if s.workload { // a v2 scope; the managed-identity endpoint takes the resource as it is
 		resource = strings.TrimRight(resource, "/")
 	}
-	token, err := s.credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{resource + "/.default"}})
+	token, err := s.credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{resource + "/.default"}, Claims: claims, EnableCAE: claims != ""})
 	if err != nil {
 		return nil, translate(err)
 	}

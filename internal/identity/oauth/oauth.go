@@ -119,7 +119,12 @@ func isHTTPS(address string) bool {
 }
 
 // Token asks the issuer. p is not used: the client is the identity. An empty resource means Microsoft Graph.
-func (s *Source) Token(ctx context.Context, _ identity.Principal, resource string) (*identity.Token, error) {
+func (s *Source) Token(ctx context.Context, p identity.Principal, resource string) (*identity.Token, error) {
+	return s.TokenFor(ctx, p, resource, "")
+}
+
+// TokenFor implements [identity.ClaimsSource].
+func (s *Source) TokenFor(ctx context.Context, _ identity.Principal, resource, claims string) (*identity.Token, error) {
 	if resource == "" {
 		resource = graph
 	}
@@ -132,6 +137,9 @@ func (s *Source) Token(ctx context.Context, _ identity.Principal, resource strin
 		form.Set("scope", strings.TrimRight(resource, "/")+"/.default")
 	} else {
 		form.Set(s.opt.Parameter, resource)
+	}
+	if claims != "" {
+		form.Set("claims", claims)
 	}
 	now := s.opt.Now()
 	if s.signer == nil {

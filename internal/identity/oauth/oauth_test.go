@@ -237,6 +237,11 @@ func TestTheResourceIsNamedAsTheIssuerWantsIt(t *testing.T) {
 		if got.Encode() != want.Encode() {
 			t.Errorf("%q: sent %v, want %v", parameter, got, want)
 		}
+		const claims = `{"access_token":{"nbf":{"value":"1"}}}`
+		want.Set("claims", claims)
+		if _, err := s.TokenFor(t.Context(), identity.Principal{}, "api://orders/", claims); err != nil || got.Encode() != want.Encode() {
+			t.Errorf("%q: for a challenge sent %v, want %v (%v)", parameter, got, want, err)
+		}
 	}
 }
 
