@@ -3,6 +3,7 @@ package tabard
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"tabard/internal/audit"
@@ -23,7 +24,8 @@ const (
 func (s *Server) slowGuessing(next http.Handler) http.Handler {
 	guesses := throttle.New(guessBurst, guessEvery)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") == "" || tokenservice.IsWorkloadPath(r.URL.Path) || keyvault.InPath(r.URL.EscapedPath()) {
+		if r.Header.Get("Authorization") == "" || tokenservice.IsWorkloadPath(r.URL.Path) || keyvault.InPath(r.URL.EscapedPath()) ||
+			strings.HasPrefix(r.URL.EscapedPath(), vaultPath) {
 			next.ServeHTTP(w, r)
 			return
 		}

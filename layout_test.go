@@ -58,7 +58,7 @@ var layout = map[string]struct {
 	"tabard/internal/access": {"who may call: access-key JWTs, tokens of a directory, client access tokens",
 		[]string{"tabard/internal/settings", "tabard/guard", "tabard/guard/reason"}, []string{"jose"}},
 	"tabard/internal/keyvault": {"the embedded Key Vault: vaults, secrets, who may read them",
-		[]string{"tabard/internal/store", "tabard/guard", "tabard/guard/reason"}, nil},
+		[]string{"tabard/internal/store", "tabard/internal/throttle", "tabard/guard", "tabard/guard/reason"}, nil},
 	"tabard/internal/keyvault/reference": {"the secrets that handlers' URLs refer to: read from embedded and real vaults, remembered, refreshed",
 		[]string{"tabard/internal/keyvault", "tabard/internal/settings", "tabard/internal/identity", "tabard/internal/egress", "tabard/guard/reason"}, []string{"azure"}},
 	"tabard/internal/acme": {"certificates from an ACME authority, for public host names", []string{"tabard/internal/store"}, []string{"certmagic", "acmez", "zap"}},

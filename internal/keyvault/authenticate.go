@@ -6,11 +6,10 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
 
 	"tabard/guard"
 	"tabard/guard/reason"
+	"tabard/internal/throttle"
 )
 
 // challenge is what a request without a usable token is told: where to get one, and for what. Clients parse it with
@@ -46,7 +45,7 @@ func (v *Vaults) authenticate(r *http.Request, resource string) (*Caller, error)
 	}
 	c, err := v.Identify(r.Context(), token, resource)
 	if refused, ok := errors.AsType[*Error](err); ok && refused.Status == http.StatusUnauthorized {
-		if wait := v.failures.count(remoteHost(r), v.now()); wait > 0 {
+		if wait := v.failures.Allow(throttle.Peer(r), v.now()); wait > 0 {
 			return nil, throttled(wait)
 		}
 	}
@@ -111,35 +110,4 @@ func remoteHost(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	return host
-}
-
-// failures counts bad tokens by address, over windows of ten seconds.
-type failures struct {
-	limit int
-
-	mu    sync.Mutex // guards all below
-	since time.Time
-	seen  map[string]int
-}
-
-const (
-	failureWindow = 10 * time.Second
-	maxAddresses  = 4096 // counted in one window; beyond, all others are counted as one
-)
-
-// count notes a bad token and returns how long its sender should wait, 0 if it may go on.
-func (f *failures) count(address string, now time.Time) time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.seen == nil || now.Sub(f.since).Abs() >= failureWindow {
-		f.since, f.seen = now, make(map[string]int)
-	}
-	if _, known := f.seen[address]; !known && len(f.seen) >= maxAddresses {
-		address = ""
-	}
-	f.seen[address]++
-	if f.seen[address] <= f.limit {
-		return 0
-	}
-	return max(failureWindow-now.Sub(f.since), time.Second)
 }

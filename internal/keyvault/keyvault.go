@@ -28,6 +28,7 @@ import (
 
 	"tabard/guard"
 	"tabard/internal/store"
+	"tabard/internal/throttle"
 )
 
 // Resource is what tokens for key vaults are asked for, without a slash at its end.
@@ -89,7 +90,7 @@ type Vaults struct {
 	store     *store.Store
 	documents *store.Collection[document]
 	index     index
-	failures  failures
+	failures  *throttle.Limiter // bad tokens, by address
 	counts    counts
 	backupKey *store.DataKey
 
@@ -122,7 +123,7 @@ func Open(ctx context.Context, s *store.Store, opt Options) (*Vaults, error) {
 		opt.FailuresPerAddress = 100
 	}
 	v := &Vaults{opt: opt, log: opt.Log.With("component", "keyvault"), now: opt.Now, store: s, documents: c, turn: make(chan struct{}, 1)}
-	v.failures.limit = opt.FailuresPerAddress
+	v.failures = throttle.New(opt.FailuresPerAddress, failureWindow/time.Duration(opt.FailuresPerAddress))
 	v.maxVaults, v.maxVersions = MaxVaults, MaxVersions
 	v.index.open = func(name string, wrapped []byte) (*store.DataKey, error) { return s.OpenDataKey(wrapped, keyUse(name)) }
 	v.index.vaults = map[string]*vaultState{}
@@ -201,4 +202,7 @@ func (v *Vaults) write(ctx context.Context, fn func(context.Context) error) erro
 	return unavailable(err)
 }
 
-const writeTimeout = 15 * time.Second
+const (
+	writeTimeout  = 15 * time.Second
+	failureWindow = 10 * time.Second // in which an address may send as many bad tokens as it may
+)
