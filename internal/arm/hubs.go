@@ -40,12 +40,13 @@ func decodeHub(name string, raw json.RawMessage) (*hubBody, error) {
 	}
 	if raw, ok := p["tabard"]; ok {
 		const at = "properties.tabard"
-		names := []string{"dropOnUserEventFailure", "encodeSecrets"}
+		names := []string{"dropOnUserEventFailure", "encodeSecrets", "jsonAsText"}
 		o := d.object(at, raw, names...)
 		d.only(at, o, names...)
 		b.extensions = &settings.HubExtensions{
 			DropOnUserEventFailure: d.boolean(at+".dropOnUserEventFailure", o["dropOnUserEventFailure"]),
 			EncodeSecrets:          d.boolean(at+".encodeSecrets", o["encodeSecrets"]),
+			JSONAsText:             d.boolean(at+".jsonAsText", o["jsonAsText"]),
 		}
 	}
 	if !d.eventListeners("properties.eventListeners", p["eventListeners"]) {
@@ -122,7 +123,7 @@ func hub(in *settings.Instance, h *settings.Hub) map[string]any {
 		"eventHandlers":                       handlers,
 		"anonymousConnectPolicy":              policy,
 		"webSocketKeepAliveIntervalInSeconds": int(h.KeepAlive().Seconds()),
-		"tabard":                              map[string]bool{"dropOnUserEventFailure": h.Extensions.DropOnUserEventFailure, "encodeSecrets": h.Extensions.EncodeSecrets},
+		"tabard":                              map[string]bool{"dropOnUserEventFailure": h.Extensions.DropOnUserEventFailure, "encodeSecrets": h.Extensions.EncodeSecrets, "jsonAsText": h.Extensions.JSONAsText},
 	}
 	for name, value := range h.Inert {
 		p[name] = value

@@ -21,7 +21,7 @@ func TestHubSettingsAreStoredInOrderAndReturnedAsGiven(t *testing.T) {
 	a := p.do("PUT", path+version, body).want(201).is("id", strings.Replace(theDefault, "webPubSub/", "WebPubSub/", 1)+"/hubs/Chat").
 		is("name", "Chat").is("type", "Microsoft.SignalRService/WebPubSub/hubs").
 		is("properties.anonymousConnectPolicy", "Allow").is("properties.webSocketKeepAliveIntervalInSeconds", 7).
-		is("properties.tabard", map[string]any{"dropOnUserEventFailure": true, "encodeSecrets": false}).
+		is("properties.tabard", map[string]any{"dropOnUserEventFailure": true, "encodeSecrets": false, "jsonAsText": false}).
 		is("properties.eventHandlers", []any{
 			map[string]any{"urlTemplate": "https://h.example/{hub}/{event}?k=<&>", "userEventPattern": "a, b", "systemEvents": []string{"Connect", "disconnected"},
 				"auth": map[string]any{"type": "ManagedIdentity", "managedIdentity": map[string]any{"resource": "uri://myUri"}}},
@@ -41,7 +41,7 @@ func TestHubSettingsAreStoredInOrderAndReturnedAsGiven(t *testing.T) {
 	}
 	// A replacement falls back to the defaults, but for the switch that Azure's clients do not know.
 	p.do("PUT", path+version, `{"properties":{}}`).want(201).is("properties", map[string]any{
-		"eventHandlers": []any{}, "anonymousConnectPolicy": "deny", "webSocketKeepAliveIntervalInSeconds": 20, "tabard": map[string]any{"dropOnUserEventFailure": true, "encodeSecrets": false},
+		"eventHandlers": []any{}, "anonymousConnectPolicy": "deny", "webSocketKeepAliveIntervalInSeconds": 20, "tabard": map[string]any{"dropOnUserEventFailure": true, "encodeSecrets": false, "jsonAsText": false},
 	})
 	p.do("PUT", path+version, `{"properties":{"tabard":{}}}`).want(201).is("properties.tabard.dropOnUserEventFailure", false)
 	p.do("PUT", theDefault+"/hubs/abc"+version, `{"properties":{}}`).want(201)

@@ -129,6 +129,14 @@ func negotiate(offers []string, chosen string) (name string, p subprotocol.Proto
 	return "", subprotocol.Raw, nil
 }
 
+// dialect is the protocol as the hub wants it spoken.
+func dialect(p subprotocol.Protocol, h *settings.Hub) subprotocol.Protocol {
+	if h.Extensions.JSONAsText {
+		return subprotocol.WithJSONAsText(p)
+	}
+	return p
+}
+
 // A mode is what becomes of a simple client's frames: the event "message", or messages to a group (section 7).
 type mode struct {
 	group  string // empty: events

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"tabard/internal/hub"
+	"tabard/internal/settings"
 	pb "tabard/internal/subprotocol/webpubsubpb"
 )
 
@@ -75,6 +76,28 @@ func TestProtobufAndJSONClientsUnderstandEachOther(t *testing.T) {
 			j.close()
 		}
 	})
+}
+
+func TestAHubMaySendJSONToProtobufClientsAsText(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.configure(func(h *settings.Hub) { h.Extensions.JSONAsText = true })
+	r.app.reply("twice", "application/json", `{"n":2}`)
+	j := r.json(dial{roles: allRoles, groups: []string{"g"}})
+	for name, isReliable := range map[string]bool{"protobuf.webpubsub.azure.v1": false, "protobuf.reliable.webpubsub.azure.v1": true} {
+		c := r.connect(dial{groups: []string{"g"}, subprotocols: []string{name}})
+		c.down()
+		j.send(`{"type":"sendToGroup","group":"g","dataType":"json","data":{"n":1}}`)
+		j.wantPart(`"dataType":"json","data":{"n":1}`) // others get JSON
+		if m := c.down().GetDataMessage(); m.GetData().GetTextData() != `{"n":1}` || (m.SequenceId != nil) != isReliable {
+			t.Errorf("%s: %v", name, m)
+		}
+		c.up(&pb.UpstreamMessage{Message: &pb.UpstreamMessage_InvokeEventMessage_{InvokeEventMessage: &pb.UpstreamMessage_InvokeEventMessage{
+			Event: "twice", InvocationId: "1", Data: &pb.MessageData{Data: &pb.MessageData_JsonData{JsonData: `{"n":1}`}},
+		}}})
+		if m := c.down().GetInvokeResponseMessage(); m.GetData().GetTextData() != `{"n":2}` {
+			t.Errorf("%s: %v", name, m)
+		}
+	}
 }
 
 func TestAProtobufClientRecovers(t *testing.T) {

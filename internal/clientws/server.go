@@ -267,7 +267,7 @@ func (cl *client) open(d *door, r *http.Request, in *settings.Instance, o hub.Co
 	if err != nil {
 		return refuse(http.StatusBadRequest, "", "Bad handshake: "+err.Error()+".")
 	}
-	cl.protocol = p
+	cl.protocol = dialect(p, in.Hub(cl.hub.Name()))
 	cl.session.Bind(o.UserID, subprotocol)
 	early, err := d.enter()
 	if err != nil {
@@ -275,7 +275,7 @@ func (cl *client) open(d *door, r *http.Request, in *settings.Instance, o hub.Co
 		return refuse(http.StatusInternalServerError, "", "Internal server error.")
 	}
 	conn := s.poll(d.conn)
-	o.Socket, o.Codec, o.Subprotocol = conn, p, strings.Clone(subprotocol) // or it keeps all of its header alive
+	o.Socket, o.Codec, o.Subprotocol = conn, cl.protocol, strings.Clone(subprotocol) // or it keeps all of its header alive
 	extension := extension(in, r)
 	o.Deflate = extension != ""
 	o.Owner = cl

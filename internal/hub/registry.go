@@ -243,8 +243,11 @@ func (c *Conn) due(now int64) {
 	if at := c.until.Load(); at != 0 {
 		if now >= at {
 			c.expire()
-		} else {
-			c.shard.wheel.set(c, at)
+			return
+		}
+		c.shard.wheel.set(c, at)
+		if c.until.Load() != at { // the client came back meanwhile, and its next ping is not to wait that long
+			c.shard.wheel.set(c, now)
 		}
 		return
 	}

@@ -45,6 +45,9 @@ type HubExtensions struct {
 	// with "+" or "&" reaches a handler as it is. By default they are inserted as stored, since many store text that is
 	// encoded already.
 	EncodeSecrets bool `json:"encodeSecrets,omitempty"`
+	// JSONAsText sends JSON to protobuf clients as text_data, for those that were built from a schema without json_data.
+	// It counts for connections made after it was set.
+	JSONAsText bool `json:"jsonAsText,omitempty"`
 }
 
 // An EventHandler is one entry of a hub's ordered list.

@@ -75,6 +75,8 @@ const (
 	reliableJSONEncoding
 	protobufEncoding
 	reliableProtobufEncoding
+	textProtobufEncoding
+	reliableTextProtobufEncoding
 )
 
 // Kind is what a request asks for.
