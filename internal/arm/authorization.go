@@ -19,24 +19,6 @@ const (
 	definitionType        = "Microsoft.Authorization/roleDefinitions"
 )
 
-// authorizationTable is the routes of Microsoft.Authorization at every scope.
-func (s *server) authorizationTable(subscription, group string) []route {
-	const resource = "/providers/{scopeNamespace}/{scopeType}/{scopeName}"
-	var table []route
-	for _, scope := range []string{"", subscription, group, group + resource, group + resource + "/{childType}/{childName}"} {
-		assignments, definitions := scope+authorizationProvider+"/roleAssignments", scope+authorizationProvider+"/roleDefinitions"
-		table = append(table,
-			route{"GET", assignments, authorizationVersions, s.listAssignments},
-			route{"GET", assignments + "/{assignment}", authorizationVersions, s.getAssignment},
-			route{"PUT", assignments + "/{assignment}", authorizationVersions, s.putAssignment},
-			route{"DELETE", assignments + "/{assignment}", authorizationVersions, s.deleteAssignment},
-			route{"GET", definitions, authorizationVersions, s.listDefinitions},
-			route{"GET", definitions + "/{definition}", authorizationVersions, s.getDefinition},
-		)
-	}
-	return table
-}
-
 // scope is what the path names before Microsoft.Authorization, in the spelling of ids that the service itself gives out.
 func (c *call) scope() string {
 	scope := ""

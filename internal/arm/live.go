@@ -62,15 +62,6 @@ type HandlerCheck struct {
 // checkTimeout bounds asking a handler.
 const checkTimeout = 30 * time.Second
 
-// liveTable is the routes of this file.
-func (s *server) liveTable(instance string) []route {
-	return []route{
-		{"GET", instance + "/live", webPubSubVersions, s.getLive},
-		{"GET", instance + "/hubs/{hub}/connections", webPubSubVersions, s.listConnections},
-		{"POST", instance + "/hubs/{hub}/checkEventHandler", webPubSubVersions, s.checkHandler},
-	}
-}
-
 // getLive answers how many are connected, by hub, and under which address clients reach the instance.
 func (s *server) getLive(c *call) (reply, error) {
 	in, err := s.find(c)

@@ -7,7 +7,7 @@ const (
 	federated = "/federatedIdentityCredentials"
 )
 
-// table is every operation of the surface.
+// table is every operation of the surface, Tabard's own included; nothing is routed that is not in this file.
 func (s *server) table() []route {
 	const (
 		subscription = "/subscriptions/{subscription}"
@@ -124,6 +124,62 @@ func (s *server) belowTable(r string) []route {
 		{"GET", replica + one + "/sharedPrivateLinkResources", wps, noReplica},
 		{"GET", replica + one + "/sharedPrivateLinkResources/{link}", wps, noLink},
 		{"PUT", replica + one + "/sharedPrivateLinkResources/{link}", wps, noLink},
+	}
+}
+
+// authorizationTable is the routes of Microsoft.Authorization at every scope.
+func (s *server) authorizationTable(subscription, group string) []route {
+	const resource = "/providers/{scopeNamespace}/{scopeType}/{scopeName}"
+	var table []route
+	for _, scope := range []string{"", subscription, group, group + resource, group + resource + "/{childType}/{childName}"} {
+		assignments, definitions := scope+authorizationProvider+"/roleAssignments", scope+authorizationProvider+"/roleDefinitions"
+		table = append(table,
+			route{"GET", assignments, authorizationVersions, s.listAssignments},
+			route{"GET", assignments + "/{assignment}", authorizationVersions, s.getAssignment},
+			route{"PUT", assignments + "/{assignment}", authorizationVersions, s.putAssignment},
+			route{"DELETE", assignments + "/{assignment}", authorizationVersions, s.deleteAssignment},
+			route{"GET", definitions, authorizationVersions, s.listDefinitions},
+			route{"GET", definitions + "/{definition}", authorizationVersions, s.getDefinition},
+		)
+	}
+	return table
+}
+
+// vaultTable is the routes of Microsoft.KeyVault, and Tabard's own about the secrets that an instance's hubs refer to.
+func (s *server) vaultTable(subscription, group, instance string) []route {
+	const provider = "/providers/Microsoft.KeyVault"
+	v := group + provider + "/vaults/{name}"
+	kv, wps := vaultVersions, webPubSubVersions
+	return []route{
+		{"GET", provider + "/operations", kv, s.listVaultOperations},
+		{"POST", subscription + provider + "/checkNameAvailability", kv, s.checkVaultName},
+		{"GET", subscription + provider + "/vaults", kv, s.listVaults},
+		{"GET", group + provider + "/vaults", kv, s.listVaults},
+		{"GET", v, kv, s.getVault},
+		{"PUT", v, kv, s.putVault},
+		{"PATCH", v, kv, s.putVault},
+		{"DELETE", v, kv, s.deleteVault},
+		{"PUT", v + "/accessPolicies/{how}", kv, s.editPolicies},
+		{"GET", v + "/secrets", kv, s.listVaultSecrets},
+		{"GET", v + "/secrets/{secret}", kv, s.getVaultSecret},
+		{"PUT", v + "/secrets/{secret}", kv, s.putVaultSecret},
+		{"PATCH", v + "/secrets/{secret}", kv, s.putVaultSecret},
+		{"GET", subscription + provider + "/deletedVaults", kv, s.listDeletedVaults},
+		{"GET", subscription + provider + "/locations/{location}/deletedVaults/{name}", kv, s.getDeletedVault},
+		{"POST", subscription + provider + "/locations/{location}/deletedVaults/{name}/purge", kv, s.purgeVault},
+
+		{"GET", instance + "/secretReferences", wps, s.listReferences},
+		{"POST", instance + "/refreshSecretReferences", wps, s.refreshReferences},
+		{"POST", instance + "/explainSecretReference", wps, s.explainReference},
+	}
+}
+
+// liveTable is the routes of the window on the present.
+func (s *server) liveTable(instance string) []route {
+	return []route{
+		{"GET", instance + "/live", webPubSubVersions, s.getLive},
+		{"GET", instance + "/hubs/{hub}/connections", webPubSubVersions, s.listConnections},
+		{"POST", instance + "/hubs/{hub}/checkEventHandler", webPubSubVersions, s.checkHandler},
 	}
 }
 

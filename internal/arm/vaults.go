@@ -16,35 +16,6 @@ import (
 
 const vaultType = "Microsoft.KeyVault/vaults"
 
-// vaultTable is the routes of Microsoft.KeyVault, and Tabard's own about the secrets that an instance's hubs refer to.
-func (s *server) vaultTable(subscription, group, instance string) []route {
-	const provider = "/providers/Microsoft.KeyVault"
-	v := group + provider + "/vaults/{name}"
-	kv, wps := vaultVersions, webPubSubVersions
-	return []route{
-		{"GET", provider + "/operations", kv, s.listVaultOperations},
-		{"POST", subscription + provider + "/checkNameAvailability", kv, s.checkVaultName},
-		{"GET", subscription + provider + "/vaults", kv, s.listVaults},
-		{"GET", group + provider + "/vaults", kv, s.listVaults},
-		{"GET", v, kv, s.getVault},
-		{"PUT", v, kv, s.putVault},
-		{"PATCH", v, kv, s.putVault},
-		{"DELETE", v, kv, s.deleteVault},
-		{"PUT", v + "/accessPolicies/{how}", kv, s.editPolicies},
-		{"GET", v + "/secrets", kv, s.listVaultSecrets},
-		{"GET", v + "/secrets/{secret}", kv, s.getVaultSecret},
-		{"PUT", v + "/secrets/{secret}", kv, s.putVaultSecret},
-		{"PATCH", v + "/secrets/{secret}", kv, s.putVaultSecret},
-		{"GET", subscription + provider + "/deletedVaults", kv, s.listDeletedVaults},
-		{"GET", subscription + provider + "/locations/{location}/deletedVaults/{name}", kv, s.getDeletedVault},
-		{"POST", subscription + provider + "/locations/{location}/deletedVaults/{name}/purge", kv, s.purgeVault},
-
-		{"GET", instance + "/secretReferences", wps, s.listReferences},
-		{"POST", instance + "/refreshSecretReferences", wps, s.refreshReferences},
-		{"POST", instance + "/explainSecretReference", wps, s.explainReference},
-	}
-}
-
 func (s *server) vault(v *keyvault.Vault) map[string]any {
 	policies := make([]map[string]any, len(v.AccessPolicies))
 	for i, p := range v.AccessPolicies {
