@@ -324,3 +324,20 @@ func TestSkippingTheValidationHoldsForLoopbackAlone(t *testing.T) {
 	w.hub("chat", all("http://x.localhost"+port(h.URL))) // loopback by its name, but not in fact
 	w.failed(second(w.send(w.session(), "hi")), reason.DestinationBlocked)
 }
+
+// What an event is for comes from the hub's settings alone: a client that names its events cannot choose an audience.
+func TestB25NothingOfAConnectionChangesWhatATokenIsFor(t *testing.T) {
+	w, h := oneHandler(t, nil)
+	const resource = "api://{event}/{hub}"
+	w.hub("chat", with(h.URL+"/{event}", resource))
+	s := w.session()
+	s.Bind("api://other", "json.webpubsub.azure.v1")
+	if _, err := s.User(t.Context(), UserEvent{Name: "api:other", Type: Text, Data: []byte(`{"resource":"api://other"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.asked) == 0 || slices.ContainsFunc(w.asked, func(asked string) bool { return asked != resource }) {
+		t.Errorf("tokens were asked for %q, want %q alone", w.asked, resource)
+	}
+}
