@@ -2,6 +2,7 @@ package tabard_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"io/fs"
@@ -11,6 +12,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -139,6 +142,32 @@ func TestNothingSecretReachesALogATraceAnAnswerOrTheDisk(t *testing.T) {
 		connect(tc.key)
 	}
 	admin(http.MethodPut, "/subscriptions/"+r.SubscriptionID+"/nonsense", `{"broken`)
+	// Events that are repeated and made up, what was sent for them, and the numbers.
+	hub(handler.URL+"/?code="+code, "api://h")
+	handler.answer(http.StatusOK)
+	var made struct {
+		Record struct{ ID uint64 }
+	}
+	triggered := r.arm(t, http.MethodPost, "/hubs/chat/trigger", `{"data":"hello"}`)
+	if err := json.Unmarshal([]byte(triggered), &made); err != nil || !strings.Contains(triggered, `"status":200`) {
+		t.Fatalf("%v: %s", err, triggered)
+	}
+	id := strconv.FormatUint(made.Record.ID, 10)
+	repeated := r.arm(t, http.MethodPost, "/trace/"+id+"/replay", "{}")
+	if !strings.Contains(repeated, `"token":"sent"`) {
+		t.Fatalf("replayed as %s", repeated)
+	}
+	for _, text := range []string{triggered, repeated, r.arm(t, http.MethodPost, "/trace/"+id+"/listContent", "")} {
+		answers.WriteString(text)
+		for _, m := range regexp.MustCompile(`"body":"([^"]+)"`).FindAllStringSubmatch(text, -1) {
+			body, err := base64.StdEncoding.DecodeString(m[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers.Write(body)
+		}
+	}
+	admin(http.MethodGet, "/metrics", "")
 	trace := r.arm(t, http.MethodGet, "/trace", "")
 	if !strings.Contains(trace, "wrong") && !strings.Contains(trace, "api://h") {
 		t.Fatalf("the trace holds nothing of what happened: %s", trace)

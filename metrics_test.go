@@ -1,10 +1,13 @@
 package tabard
 
 import (
+	"encoding/json"
 	"net/http"
+	neturl "net/url"
 	"strings"
 	"testing"
 
+	"tabard/internal/directory"
 	"tabard/internal/rbac"
 )
 
@@ -27,6 +30,36 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 		if status, text := s.call(http.MethodGet, url, c.token, ""); status != c.status {
 			t.Errorf("%s: %d %.300s", name, status, text)
 		}
+	}
+	// As docs/operating.md has it for Prometheus: an application with a secret.
+	app, err := s.directory.CreateApplication(t.Context(), directory.Application{DisplayName: "prometheus"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sp, err := s.directory.CreateServicePrincipal(t.Context(), app.AppID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, secret, err := s.directory.AddPassword(t.Context(), app.ID, directory.PasswordCredential{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.assign(sp.ID, rbac.Reader, "/subscriptions/"+s.SubscriptionID)
+	res, err := s.http.PostForm(strings.TrimSuffix(s.IssuerV2, "/v2.0")+"/oauth2/v2.0/token", neturl.Values{
+		"grant_type": {"client_credentials"}, "client_id": {app.AppID}, "client_secret": {secret}, "scope": {armResource + "/.default"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var got struct {
+		Token string `json:"access_token"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&got); err != nil || got.Token == "" {
+		t.Fatal(res.Status, err)
+	}
+	if status, text := s.call(http.MethodGet, url, got.Token, ""); status != 200 {
+		t.Errorf("Prometheus' own application: %d %.300s", status, text)
 	}
 	if status, _ := s.call(http.MethodPost, url, s.AdminToken, ""); status == 200 {
 		t.Error("POST is answered")

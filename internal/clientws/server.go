@@ -138,7 +138,7 @@ func (s *Server) ServeConn(conn net.Conn, r *http.Request) { s.serve(&door{conn:
 type refusal struct {
 	quoted      bool // the body is the application's own words, which are for the client alone
 	status      int
-	code        reason.Code // empty: leaves no trace record, the cause was recorded elsewhere or is the client's spelling
+	code        reason.Code // empty: the body says it all
 	contentType string      // empty: plain text
 	body        []byte
 }
@@ -309,7 +309,7 @@ func (cl *client) open(d *door, r *http.Request, in *settings.Instance, o hub.Co
 	return nil
 }
 
-// answer refuses the client and leaves a record if the refusal has a reason.
+// answer refuses the client and leaves a record, unless the application refused it: that delivery has its own.
 func (s *Server) answer(d *door, r *http.Request, in *settings.Instance, hubName string, no *refusal) {
 	header := http.Header{}
 	if no.contentType == "" && len(no.body) > 0 {
@@ -328,7 +328,7 @@ func (s *Server) answer(d *door, r *http.Request, in *settings.Instance, hubName
 	s.counters.refuse(no.code)
 	d.refuse(no.status, header, no.body)
 	s.opt.Log.Debug("client refused", "hub", hubName, "status", no.status, "code", no.code, "why", no.why())
-	if no.code != "" && in != nil {
+	if in != nil && !no.quoted {
 		s.refused(r, in, hubName, no)
 	}
 }

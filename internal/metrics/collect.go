@@ -147,7 +147,7 @@ func (c *collector) collectTallies(out chan<- prometheus.Metric) {
 		case t.Kind == trace.Connection && t.Close != "":
 			at(closed, t.Instance, name(t.Instance, t.Hub), t.Close).count += n
 		case t.Kind == trace.Connection:
-			at(refused, t.Instance, string(t.Code)).count += n
+			at(refused, t.Instance, cmp.Or(string(t.Code), "bad_handshake")).count += n
 		case t.Kind == trace.Message:
 			hub := name(t.Instance, t.Hub)
 			at(messages, t.Instance, hub, t.Operation).count += n

@@ -127,7 +127,9 @@ const (
 )
 
 // Fault tells whether the record reports something that did not go as it should.
-func (r *Record) Fault() bool { return r.Code != reason.Delivered && r.Code != "" }
+func (r *Record) Fault() bool {
+	return r.Code != reason.Delivered && r.Code != "" || r.Operation == ConnectionRefused
+}
 
 // Category is the resource log that the record belongs to.
 func (r *Record) Category() Category {

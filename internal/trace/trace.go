@@ -43,8 +43,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"tabard/guard/reason"
 )
 
 // Options of [New]. The zero value has the defaults.
@@ -241,7 +239,7 @@ func (b *book) records(f *Filter) []Record {
 }
 
 func (b *book) ring(rec *Record, limit int) *ring {
-	p := page{rec.Kind, rec.Code != reason.Delivered && rec.Code != ""}
+	p := page{rec.Kind, rec.Fault()}
 	g := b.rings[p]
 	if g == nil {
 		g = &ring{limit: limit}
