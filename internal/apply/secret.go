@@ -47,7 +47,7 @@ func (k *secretKind) prepare(_ context.Context, body map[string]any) (map[string
 			out["value"] = v
 		}
 	case given:
-		k.open = true
+		k.open = k.res.Literal("properties", "value")
 		out["value"] = secret(value)
 	default:
 		if get(p, "value") != nil { // not known yet, or something else

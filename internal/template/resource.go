@@ -374,3 +374,16 @@ func (r *Resource) Body(ctx context.Context, state State) (map[string]any, error
 	}
 	return body, nil
 }
+
+// Literal tells whether the member at a path is text that stands in the file, and not an expression.
+func (r *Resource) Literal(path ...string) bool {
+	n := r.node
+	for _, name := range path {
+		n = n.object().get(name)
+	}
+	text, ok := "", false
+	if n != nil {
+		text, ok = n.value.(string)
+	}
+	return ok && !isExpression(text)
+}
