@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"tabard/guard/reason"
 	"tabard/internal/arm"
 	"tabard/internal/identity"
 	"tabard/internal/keyvault"
@@ -25,6 +26,7 @@ func (s *Server) newMetrics() *metrics.Metrics {
 		VaultCalls:  func() []keyvault.Count { return s.vaults.Counts() },
 		VaultExtent: func() (vaults, versions int) { return s.vaults.Extent() },
 		Secrets:     func() reference.Stats { return s.secrets.Stats() },
+		Refusals:    func() map[reason.Code]uint64 { return s.clients.Stats().Refused },
 	})
 }
 

@@ -80,6 +80,7 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	for _, line := range []string{
 		`tabard_event_duration_seconds_count{code="delivered",hub="chat",instance="default",rule="` + handler.URL + `/?code=…",status="2xx"} 1`,
 		`tabard_connections_refused_total{code="anonymous_denied",instance="default"} 1`,
+		`tabard_client_refusals_total{code="anonymous_denied"} 1`,
 		`tabard_token_acquisition_duration_seconds_count{outcome="ok",source="embedded"} 1`,
 		`tabard_rest_requests_refused_total{code=`,
 	} {

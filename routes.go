@@ -25,6 +25,7 @@ func (s *Server) publicHandler(instance func(*http.Request) *settings.Instance) 
 		Events:   s.events,
 		Trace:    s.trace,
 		Log:      s.log,
+		Counters: &s.clients,
 
 		ReconnectionKey: s.service.ReconnectionKey,
 	})

@@ -28,6 +28,7 @@ import (
 	"tabard/internal/access"
 	"tabard/internal/acme"
 	"tabard/internal/audit"
+	"tabard/internal/clientws"
 	"tabard/internal/customdomain"
 	"tabard/internal/directory"
 	"tabard/internal/egress"
@@ -55,6 +56,7 @@ type Server struct {
 	service service
 
 	serviceKeys keyCache // see serviceKey
+	clients     clientws.Counters
 
 	fabric     *fabric.Fabric
 	master     store.MasterKey

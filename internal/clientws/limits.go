@@ -80,7 +80,13 @@ func (p *pace) allows(now time.Duration) bool {
 	return true
 }
 
-// Stats are counts since the server was made.
+// Counters count what happened to clients. The zero value counts from 0.
+type Counters struct {
+	mu    sync.Mutex // guards stats
+	stats Stats
+}
+
+// Stats are what [Counters] have counted.
 type Stats struct {
 	// Connected clients, over sockets that were let in; recoveries are not counted.
 	Connected uint64
@@ -89,31 +95,26 @@ type Stats struct {
 	Refused map[reason.Code]uint64
 }
 
-// counters are where Stats come from.
-type counters struct {
-	mu        sync.Mutex // guards both
-	connected uint64
-	refused   map[reason.Code]uint64
-}
-
-func (c *counters) accept() {
+func (c *Counters) accept() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.connected++
+	c.stats.Connected++
 }
 
-func (c *counters) refuse(code reason.Code) {
+func (c *Counters) refuse(code reason.Code) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.refused == nil {
-		c.refused = make(map[reason.Code]uint64)
+	if c.stats.Refused == nil {
+		c.stats.Refused = make(map[reason.Code]uint64)
 	}
-	c.refused[code]++
+	c.stats.Refused[code]++
 }
 
 // Stats returns the counts as they are now.
-func (s *Server) Stats() Stats {
-	s.counters.mu.Lock()
-	defer s.counters.mu.Unlock()
-	return Stats{Connected: s.counters.connected, Refused: maps.Clone(s.counters.refused)}
+func (c *Counters) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.stats
+	s.Refused = maps.Clone(s.Refused)
+	return s
 }

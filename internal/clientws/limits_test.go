@@ -27,12 +27,12 @@ func limited(e settings.Extensions) func(*Options) {
 
 func (r *rig) wantRefusedAs(code reason.Code, status int, d dial) {
 	r.t.Helper()
-	before := r.server.Stats().Refused[code]
+	before := r.server.opt.Counters.Stats().Refused[code]
 	resp, _ := r.handshake(d)
 	if resp.StatusCode != status {
 		r.t.Errorf("status %d, want %d", resp.StatusCode, status)
 	}
-	if got := r.server.Stats().Refused[code]; got != before+1 {
+	if got := r.server.opt.Counters.Stats().Refused[code]; got != before+1 {
 		r.t.Errorf("%s was counted %d times, want %d", code, got, before+1)
 	}
 }
@@ -82,7 +82,7 @@ func TestWhoSendsTooFastIsClosed(t *testing.T) {
 		break
 	}
 	c.wantClose(hub.ClosePolicy, "Too many messages")
-	if got := r.server.Stats().Refused[reason.MessageRate]; got != 1 {
+	if got := r.server.opt.Counters.Stats().Refused[reason.MessageRate]; got != 1 {
 		t.Errorf("counted %d times", got)
 	}
 }
@@ -117,7 +117,7 @@ func TestGroupsPerConnectionAreBounded(t *testing.T) {
 	c.wantPart(`"ackId":2,"success":false,"error":{"name":"Forbidden"`, "too many groups")
 	c.send(`{"type":"joinGroup","group":"b","ackId":3}`) // it is in
 	c.wantText(ackOK(3))
-	if got := r.server.Stats().Refused[reason.GroupLimit]; got != 1 {
+	if got := r.server.opt.Counters.Stats().Refused[reason.GroupLimit]; got != 1 {
 		t.Errorf("counted %d times", got)
 	}
 	r.wantRefusedAs(reason.GroupLimit, 400, dial{groups: []string{"a", "b", "c"}})
@@ -137,7 +137,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 		headers.Set("X-8", strings.Repeat("x", 5<<10))
 		r.wantRefusedAs(reason.HeadTooLarge, 431, dial{addr: addr, header: headers})
 	})
-	if r.server.Stats().Connected == 0 {
+	if r.server.opt.Counters.Stats().Connected == 0 {
 		t.Error("nobody was counted")
 	}
 }

@@ -20,7 +20,7 @@ func (cl *client) message(op hub.Opcode, payload []byte) error {
 		return nil // on its way out: the client has not read our close frame yet
 	}
 	if !cl.pace.allows(time.Since(cl.server.started)) {
-		cl.server.counters.refuse(reason.MessageRate)
+		cl.server.opt.Counters.refuse(reason.MessageRate)
 		cl.settle()
 		cl.conn.CloseFor(hub.ClosePolicy, "Too many messages per second.", reasonTooFast)
 		return nil
@@ -189,7 +189,7 @@ func (cl *client) join(group string) *subprotocol.AckError {
 		return forbidden("join", group)
 	}
 	if errors.Is(cl.hub.Join(cl.conn, group), hub.ErrTooManyGroups) {
-		cl.server.counters.refuse(reason.GroupLimit)
+		cl.server.opt.Counters.refuse(reason.GroupLimit)
 		return &subprotocol.AckError{Name: subprotocol.Forbidden, Message: "The connection is in too many groups."}
 	}
 	return nil

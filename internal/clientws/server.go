@@ -59,6 +59,8 @@ type Options struct {
 	// ReconnectionKey signs the tokens with which reliable clients recover their connections. Keep it as long as
 	// connections are to be recovered; without one, a random key serves this process.
 	ReconnectionKey []byte
+	// Counters, if given, count for several servers together.
+	Counters *Counters
 	// Now is the clock of reconnection tokens. Default: time.Now.
 	Now func() time.Time
 }
@@ -71,8 +73,7 @@ type Server struct {
 	closed bool
 	wg     sync.WaitGroup // handshakes and clients
 
-	counters counters
-	started  time.Time // zero of the clock of paces
+	started time.Time // zero of the clock of paces
 
 	loops   loops
 	reading sync.WaitGroup // goroutines of loops
@@ -92,6 +93,9 @@ func New(opt Options) *Server {
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
+	}
+	if opt.Counters == nil {
+		opt.Counters = &Counters{}
 	}
 	return &Server{opt: opt, started: time.Now()}
 }
@@ -299,7 +303,7 @@ func (cl *client) open(d *door, r *http.Request, in *settings.Instance, o hub.Co
 		return refuse(http.StatusServiceUnavailable, "", "The service is stopping.")
 	}
 	cl.conn = c
-	s.counters.accept()
+	s.opt.Counters.accept()
 	cl.begun(r, o.UserID, o.Subprotocol)
 	cl.start()
 	if now, ok := s.opt.Settings().Instance(in.Name); !ok || now.Stopped || !now.Created.Equal(in.Created) {
@@ -325,7 +329,7 @@ func (s *Server) answer(d *door, r *http.Request, in *settings.Instance, hubName
 	case http.StatusBadRequest:
 		header.Set("Sec-Websocket-Version", "13")
 	}
-	s.counters.refuse(no.code)
+	s.opt.Counters.refuse(no.code)
 	d.refuse(no.status, header, no.body)
 	s.opt.Log.Debug("client refused", "hub", hubName, "status", no.status, "code", no.code, "why", no.why())
 	if in != nil && !no.quoted {

@@ -41,6 +41,8 @@ var (
 	requests    = desc("rest_request_duration_seconds", "How long a REST request took.", "instance", "operation", "status")
 	denied      = desc("rest_requests_refused_total", "REST requests that were refused, by reason.", "instance", "code")
 
+	refusals = desc("client_refusals_total", "What was refused to clients, by reason: handshakes, and what connected clients asked for beyond a limit.", "code")
+
 	traceBytes = desc("trace_bytes", "Bytes that the trace uses, about.", "part")
 )
 
@@ -68,6 +70,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(pending, float64(c.Pending()))
 	}
 	c.collectVaults(out)
+	if c.Refusals != nil {
+		for code, n := range c.Refusals() {
+			out <- prometheus.MustNewConstMetric(refusals, prometheus.CounterValue, float64(n), cmp.Or(string(code), "other"))
+		}
+	}
 	if c.Trace != nil {
 		records, contents := c.Trace.Usage()
 		gauge(traceBytes, float64(records), "records")

@@ -37,6 +37,8 @@ type Sources struct {
 	VaultExtent func() (vaults, versions int)
 	// Secrets is how it stands with the secrets that handlers' URLs refer to.
 	Secrets func() reference.Stats
+	// Refusals are what was refused to clients by reason, whose handshakes or whose requests.
+	Refusals func() map[reason.Code]uint64
 	// Version is what build_info says.
 	Version string
 }

@@ -36,7 +36,7 @@ func has(t *testing.T, text string, lines ...string) {
 
 func TestRecordsBecomeSeries(t *testing.T) {
 	rec := trace.New(trace.Options{Records: 1}) // counts last longer than records
-	m := New(Sources{Trace: rec, Pending: func() int { return 3 }, Version: "v1"})
+	m := New(Sources{Trace: rec, Pending: func() int { return 3 }, Version: "v1", Refusals: func() map[reason.Code]uint64 { return map[reason.Code]uint64{reason.MessageRate: 4, "": 1} }})
 	for range 2 {
 		rec.Record(trace.Record{Kind: trace.Delivery, Instance: "i", Hub: "Chat", Template: "https://h/{event}", Code: reason.Delivered, Status: 204, Duration: 30 * time.Millisecond})
 	}
@@ -57,6 +57,7 @@ func TestRecordsBecomeSeries(t *testing.T) {
 	has(t, text,
 		`tabard_build_info{version="v1"} 1`,
 		`tabard_notifications_pending 3`,
+		`tabard_client_refusals_total{code="message_rate"} 4`, `tabard_client_refusals_total{code="other"} 1`,
 		`tabard_event_duration_seconds_count{code="delivered",hub="chat",instance="i",rule="https://h/{event}",status="2xx"} 2`,
 		`tabard_event_duration_seconds_bucket{code="delivered",hub="chat",instance="i",rule="https://h/{event}",status="2xx",le="0.025"} 0`,
 		`tabard_event_duration_seconds_bucket{code="delivered",hub="chat",instance="i",rule="https://h/{event}",status="2xx",le="0.05"} 2`,
