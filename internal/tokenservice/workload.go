@@ -3,6 +3,7 @@ package tokenservice
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -157,6 +158,9 @@ func (s *Service) serveIMDS(w http.ResponseWriter, r *http.Request) {
 	case !fromLoopback(r):
 		refuse(http.StatusForbidden, "access_denied", "This endpoint answers programs on the same host only.")
 		return
+	case !ownName(r.Host):
+		refuse(http.StatusForbidden, "access_denied", "This endpoint is reached by an address or as localhost.")
+		return
 	case len(r.Header.Values("Metadata")) != 1 || r.Header.Get("Metadata") != "true":
 		refuse(http.StatusBadRequest, "bad_request_102", "Required metadata header not specified")
 		return
@@ -267,6 +271,16 @@ func (s *Service) serveAppService(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.writeWorkloadToken(w, u, q.resource, tok)
+}
+
+// ownName tells whether a Host header names this machine as only its own programs do. A web page whose name was made to
+// resolve here (DNS rebinding) may send any header, but its name stays in Host.
+func ownName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.Trim(host, "[]"))
+	return net.ParseIP(host) != nil || host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 // fromLoopback tells whether a request came from this machine.

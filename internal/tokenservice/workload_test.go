@@ -18,7 +18,7 @@ import (
 // workload sends a request to the workload handler from this host.
 func (h *house) workload(target string, header map[string]string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("GET", target, nil)
-	r.RemoteAddr = "127.0.0.1:5"
+	r.RemoteAddr, r.Host = "127.0.0.1:5", "127.0.0.1:8081"
 	for name, value := range header {
 		r.Header.Set(name, value)
 	}
@@ -332,7 +332,7 @@ func TestB18IMDSIsOffByDefaultAndForThisHostOnly(t *testing.T) {
 	h.identity(t, "sender")
 	for address, status := range map[string]int{"127.0.0.1:5": 200, "127.9.9.9:5": 200, "[::1]:5": 200, "[::ffff:127.0.0.1]:5": 200, "192.0.2.1:5": 403, "10.0.0.1:5": 403, "[fe80::1]:5": 403, "": 403} {
 		r := httptest.NewRequest("GET", imdsPath+"?"+good, nil)
-		r.RemoteAddr = address
+		r.RemoteAddr, r.Host = address, "169.254.169.254"
 		r.Header.Set("Metadata", "true")
 		w := httptest.NewRecorder()
 		h.WorkloadHandler().ServeHTTP(w, r)
@@ -340,8 +340,19 @@ func TestB18IMDSIsOffByDefaultAndForThisHostOnly(t *testing.T) {
 			t.Errorf("from %q: %d, want %d", address, w.Code, status)
 		}
 	}
+	// A web page whose name resolves to this host is kept from what it would ask for in its own name.
+	for host, status := range map[string]int{"localhost:8081": 200, "[::1]:8081": 200, "wps.localhost": 200, "127.0.0.1": 200, "rebound.example": 403, "rebound.example:8081": 403, "localhost.example": 403, "": 403} {
+		r := httptest.NewRequest("GET", imdsPath+"?"+good, nil)
+		r.RemoteAddr, r.Host = "127.0.0.1:5", host
+		r.Header.Set("Metadata", "true")
+		w := httptest.NewRecorder()
+		h.WorkloadHandler().ServeHTTP(w, r)
+		if w.Code != status {
+			t.Errorf("for %q: %d, want %d", host, w.Code, status)
+		}
+	}
 	r := httptest.NewRequest("POST", imdsPath+"?"+good, nil)
-	r.RemoteAddr = "127.0.0.1:5"
+	r.RemoteAddr, r.Host = "127.0.0.1:5", "127.0.0.1:8081"
 	r.Header.Set("Metadata", "true")
 	w := httptest.NewRecorder()
 	h.WorkloadHandler().ServeHTTP(w, r)
