@@ -71,6 +71,8 @@ type Config struct {
 	// NATSURL names an external NATS cluster with JetStream instead of the embedded one.
 	NATSURL         string `name:"nats-url" help:"External NATS with JetStream instead of the embedded one." env:"TABARD_NATS_URL" placeholder:"URL"`
 	NATSCredentials string `name:"nats-credentials" help:"Credentials file for --nats-url." env:"TABARD_NATS_CREDENTIALS" placeholder:"FILE"`
+	// NATSReplicas is how many servers of an external cluster keep each bucket that is created from now on, 1 to 5.
+	NATSReplicas int `name:"nats-replicas" help:"Servers of the cluster of --nats-url that keep each bucket, 1 to 5; counts for buckets that are made from now on." default:"1" env:"TABARD_NATS_REPLICAS"`
 
 	// MasterKey seals everything stored: 32 bytes as base64. It has no flag, so that it never shows in a process list.
 	MasterKey string `kong:"-" yaml:"-" json:"-"`
@@ -179,6 +181,9 @@ func (c *Config) complete() {
 	set(&c.AdminListen, "127.0.0.1:8081")
 	set(&c.ACMECA, acme.LetsEncrypt)
 	set(&c.PortalOIDCScope, "openid https://management.azure.com/user_impersonation")
+	if c.NATSReplicas == 0 {
+		c.NATSReplicas = 1
+	}
 	if c.TokenLifetime == 0 {
 		c.TokenLifetime = 24 * time.Hour
 	}
@@ -254,6 +259,9 @@ func (c Config) Validate() error {
 		v.Close()
 	}
 	c.portalFaults(fault)
+	if c.NATSReplicas < 1 || c.NATSReplicas > 5 || c.NATSReplicas > 1 && c.NATSURL == "" {
+		fault("nats-replicas: %d is not between 1 and 5, or there is no nats-url", c.NATSReplicas)
+	}
 	if c.NATSCredentials != "" && c.NATSURL == "" {
 		fault("nats-credentials: needs nats-url")
 	}

@@ -147,7 +147,7 @@ const startTimeout = time.Minute
 func (s *Server) openState(ctx context.Context) error {
 	var err error
 	if s.fabric, err = fabric.Open(ctx, fabric.Options{
-		DataDir: s.cfg.Data, URL: s.cfg.NATSURL, Credentials: fabric.Credentials{CredsFile: s.cfg.NATSCredentials}, Log: s.log,
+		DataDir: s.cfg.Data, URL: s.cfg.NATSURL, Credentials: fabric.Credentials{CredsFile: s.cfg.NATSCredentials}, Replicas: s.cfg.NATSReplicas, Log: s.log,
 	}); err != nil {
 		return fmt.Errorf("open state: %w", err)
 	}
