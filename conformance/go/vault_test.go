@@ -18,6 +18,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 )
 
@@ -226,5 +227,39 @@ func (r *recording) covers(t *testing.T, client *azsecrets.Client) {
 		if operation, known := operations[method]; !known || !slices.Contains(r.seen, operation) {
 			t.Errorf("%s (%s) was not tried", method, operation)
 		}
+	}
+}
+
+// Azure's control plane writes secrets too, as templates do, and reads everything of them but the value.
+func TestArmkeyvaultWritesSecretsAndReadsNoValue(t *testing.T) {
+	s := start(t)
+	m := s.manager(t, "Contributor")
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s.cli(t, "vault", "create", "hooks")
+	secrets := must[*armkeyvault.SecretsClient](t)(armkeyvault.NewSecretsClient(s.SubscriptionID, m.credential, m.options))
+	write := func(value string) armkeyvault.Secret {
+		t.Helper()
+		return must[armkeyvault.SecretsClientCreateOrUpdateResponse](t)(secrets.CreateOrUpdate(ctx, "default", "hooks", "hookkey", armkeyvault.SecretCreateOrUpdateParameters{
+			Properties: &armkeyvault.SecretProperties{Value: to.Ptr(value), ContentType: to.Ptr("text/plain")}, Tags: map[string]*string{"a": to.Ptr("b")},
+		}, nil)).Secret
+	}
+	first, same, second := write("s3cr3t"), write("s3cr3t"), write("another")
+	if *first.Properties.SecretURIWithVersion != *same.Properties.SecretURIWithVersion || *first.Properties.SecretURIWithVersion == *second.Properties.SecretURIWithVersion {
+		t.Errorf("versions %s, %s, %s", *first.Properties.SecretURIWithVersion, *same.Properties.SecretURIWithVersion, *second.Properties.SecretURIWithVersion)
+	}
+	off := must[armkeyvault.SecretsClientUpdateResponse](t)(secrets.Update(ctx, "default", "hooks", "hookkey", armkeyvault.SecretPatchParameters{
+		Properties: &armkeyvault.SecretPatchProperties{Attributes: &armkeyvault.SecretAttributes{Enabled: to.Ptr(false)}},
+	}, nil))
+	got := must[armkeyvault.SecretsClientGetResponse](t)(secrets.Get(ctx, "default", "hooks", "hookkey", nil))
+	if *off.Properties.Attributes.Enabled || *got.Properties.Attributes.Enabled || *got.Properties.ContentType != "text/plain" || *got.Tags["a"] != "b" || got.Properties.Value != nil {
+		t.Errorf("%+v, %+v", off.Properties, got.Properties)
+	}
+	n := 0
+	for pager := secrets.NewListPager("default", "hooks", nil); pager.More(); {
+		n += len(must[armkeyvault.SecretsClientListResponse](t)(pager.NextPage(ctx)).Value)
+	}
+	if n != 1 {
+		t.Errorf("%d secrets", n)
 	}
 }
