@@ -167,13 +167,11 @@ func Restore(ctx context.Context, r io.Reader, key Key, dir string, files []stri
 		return done, err
 	}
 	defer os.RemoveAll(made) // it is gone once it was renamed
-	f, err := fabric.Open(ctx, fabric.Options{DataDir: made})
-	if err != nil {
-		return done, err
-	}
-	in := &restoration{fabric: f, dir: made, files: files, rest: plain, tar: tar.NewReader(plain)}
+	in := &restoration{dir: made, files: files, rest: plain, tar: tar.NewReader(plain)}
 	err = in.run(ctx, master(made))
-	f.Close()
+	if in.fabric != nil {
+		in.fabric.Close()
+	}
 	if err != nil {
 		return done, err
 	}
@@ -206,7 +204,7 @@ func syncDir(dir string) error {
 }
 
 type restoration struct {
-	fabric *fabric.Fabric
+	fabric *fabric.Fabric // from the data key on
 	dir    string
 	files  []string
 	rest   io.Reader // what tar reads
@@ -277,7 +275,9 @@ func (r *restoration) take(ctx context.Context, name string, data []byte) (ended
 		if name != nameDataKey {
 			return false, fmt.Errorf("%w: it has no data key", ErrDamaged)
 		}
-		r.store, err = store.BeginRestoration(ctx, r.fabric, data)
+		if r.fabric, err = fabric.Open(ctx, fabric.Options{DataDir: r.dir}); err == nil {
+			r.store, err = store.BeginRestoration(ctx, r.fabric, data)
+		}
 		return false, err
 	case name == nameEnd:
 		var end struct{ Items int }
