@@ -27,6 +27,11 @@ func TestNetworkRulesAreInForceForTheNextRequest(t *testing.T) {
 		conn.Close()
 		return http.StatusSwitchingProtocols
 	}
+	stays, _, _, err := ws.Dial(t.Context(), "ws"+strings.TrimPrefix(s.Endpoint, "http")+"/client/hubs/chat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stays.Close()
 	for _, tc := range []struct {
 		name, properties string
 		client, rest     int
@@ -59,6 +64,13 @@ func TestNetworkRulesAreInForceForTheNextRequest(t *testing.T) {
 	}
 	if refused != 6 {
 		t.Errorf("%d refusals are in the trace, want 6", refused)
+	}
+	// A connection that was open before lives on through all of this.
+	if err := ws.WriteFrame(stays, ws.MaskFrame(ws.NewPingFrame([]byte("still there?")))); err != nil {
+		t.Fatal(err)
+	}
+	if header, err := ws.ReadHeader(stays); err != nil || header.OpCode != ws.OpPong {
+		t.Errorf("an open connection got %v, %v", header, err)
 	}
 	// What belongs to the installation is not the instance's to close.
 	s.controlPlane("PATCH", instance, `{"properties":{"publicNetworkAccess":"Disabled"}}`)
