@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds what a release consists of into dist/: static binaries for Linux, macOS and Windows, a bill of materials in
-# CycloneDX, and checksums. The same commit and Go version give the same bytes, wherever it runs.
+# CycloneDX each, and checksums. The same commit and Go version give the same binaries, wherever they are built.
 #
 #   VERSION    what the release is called (default: git describe)
 #   PLATFORMS  os/arch pairs (default: all six)
@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.."
 version=${VERSION:-$(git describe --tags --always --dirty)}
 platforms=${PLATFORMS:-"linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64"}
 go=${GO:-go}
+
+if [ -f scripts/portal.sh ]; then STRICT=1 sh scripts/portal.sh; fi # the web page that the binary embeds
 
 rm -rf dist
 mkdir -p dist
