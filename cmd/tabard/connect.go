@@ -165,7 +165,7 @@ func (c *connectCmd) whereToLook() string {
 	if c.foreign() {
 		return ""
 	}
-	return "`tabard trace tail --last 1 --no-follow` says why"
+	return "`tabard trace tail --level Warning --last 1 --no-follow` says why"
 }
 
 // converse sends lines and prints messages until something ends it.

@@ -64,7 +64,7 @@ func (b *borrower) borrow(instance, audience string) (string, error) {
 	}
 	token := b.trap.token()
 	if token == "" {
-		return "", fail(exitFailure, "`tabard trace tail --last 5 --no-follow` says why", "the service sent no token for the audience %s", audience)
+		return "", fail(exitFailure, "`tabard trace tail --level Warning --last 5 --no-follow` says why", "the service sent no token for the audience %s", audience)
 	}
 	return token, nil
 }
