@@ -180,11 +180,13 @@ func TestUserAssignedIdentitiesAreResources(t *testing.T) {
 	made := p.do("PUT", path+identityVersion, `{"location":"local","tags":{"a":"1"}}`).want(201).is("id", path).is("name", "Robot_1").
 		is("type", "Microsoft.ManagedIdentity/userAssignedIdentities").is("properties.tenantId", p.directory.TenantID())
 	again := p.do("PUT", strings.ToLower(path)+identityVersion, `{"location":"Local","tags":{"b":"2"},"properties":{"isolationScope":"Regional","clientId":"ignored"}}`).want(200).
-		is("id", path).is("properties", made.get("properties")).is("tags", map[string]any{"b": "2"})
+		is("id", path).is("properties.clientId", made.get("properties.clientId")).is("properties.isolationScope", "Regional").is("tags", map[string]any{"b": "2"})
 	if len(again.warnings()) != 1 {
 		t.Errorf("warnings %q, want one of isolationScope", again.warnings())
 	}
-	p.do("PATCH", path+identityVersion, `{}`).want(200).is("tags", map[string]any{"b": "2"}).is("location", "local")
+	p.do("PATCH", path+identityVersion, `{"properties":{"assignmentRestrictions":{"providers":["Microsoft.SignalRService"]}}}`).want(200).is("tags", map[string]any{"b": "2"}).is("location", "local").
+		is("properties.isolationScope", "Regional").is("properties.assignmentRestrictions", map[string]any{"providers": []any{"Microsoft.SignalRService"}})
+	p.do("PATCH", path+identityVersion, `{"properties":{"isolationScope":"Galactic"}}`).refused(400, "BadRequest").is("error.target", "properties.isolationScope")
 	p.do("PATCH", path+identityVersion, `{"tags":{"c":"3"}}`).want(200).is("tags", map[string]any{"c": "3"})
 	p.do("PUT", path+identityVersion, `{"location":"moon"}`).refused(400, "BadRequest").is("error.target", "location")
 	p.do("PUT", path+identityVersion, `{}`).refused(400, "BadRequest").is("error.target", "location")

@@ -3,6 +3,7 @@ package arm
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,9 +21,13 @@ func identityID(c *call) string {
 }
 
 func userIdentity(u directory.UserAssignedIdentity) map[string]any {
+	p := map[string]any{"tenantId": u.TenantID, "principalId": u.PrincipalID, "clientId": u.ClientID}
+	for name, value := range u.Inert {
+		p[name] = value
+	}
 	return map[string]any{
 		"id": u.ID, "name": u.Name, "type": userIdentityType, "location": u.Location, "tags": tags(u.Tags),
-		"properties": map[string]string{"tenantId": u.TenantID, "principalId": u.PrincipalID, "clientId": u.ClientID},
+		"properties": p,
 	}
 }
 
@@ -71,6 +76,10 @@ func (s *server) putUserIdentity(c *call) (reply, error) {
 	var d reader
 	doc := d.object("", raw, "location", "tags", "properties")
 	p := d.object("properties", doc["properties"], "isolationScope", "assignmentRestrictions", "tenantId", "principalId", "clientId")
+	if scope := d.choice("properties.isolationScope", p["isolationScope"], "None", "Regional"); scope != "" {
+		p["isolationScope"] = encode(scope)
+	}
+	d.object("properties.assignmentRestrictions", p["assignmentRestrictions"])
 	u := directory.UserAssignedIdentity{ID: identityID(c), Location: d.text("location", doc["location"]), Tags: d.textMap("tags", doc["tags"])}
 	switch {
 	case patch && absent(doc["location"]):
@@ -80,6 +89,17 @@ func (s *server) putUserIdentity(c *call) (reply, error) {
 		d.fault("location", "is required")
 	case exists && plainLocation(u.Location) != plainLocation(old.Location):
 		d.fault("location", "cannot be changed from %q to %q", old.Location, u.Location)
+	}
+	if patch {
+		u.Inert = old.Inert
+	}
+	for _, name := range []string{"isolationScope", "assignmentRestrictions"} {
+		if value, ok := p[name]; ok {
+			if u.Inert == nil {
+				u.Inert = map[string]json.RawMessage{}
+			}
+			u.Inert[name] = value
+		}
 	}
 	if exists { // as it was written then
 		u.Location = old.Location
@@ -96,11 +116,7 @@ func (s *server) putUserIdentity(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	for _, name := range []string{"isolationScope", "assignmentRestrictions"} {
-		if _, ok := p[name]; ok {
-			c.warn(fmt.Sprintf("properties.%s is neither stored nor enforced", name))
-		}
-	}
+	c.warn(inert("properties", u.Inert)...)
 	if created {
 		return reply{201, userIdentity(u)}, nil
 	}

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,6 +23,9 @@ type UserAssignedIdentity struct {
 	PrincipalID string `json:"principalId"` // object id of its service principal
 	ClientID    string `json:"clientId"`
 
+	// Inert keeps ARM properties that are stored and returned but have no effect.
+	Inert map[string]json.RawMessage `json:"inert,omitempty"`
+
 	// FederatedCredentials are changed by PutFederatedCredential and its like only.
 	FederatedCredentials []FederatedCredential `json:"federatedIdentityCredentials,omitempty"`
 }
@@ -31,6 +35,7 @@ const (
 	maxTagName  = 512
 	maxTagValue = 256
 	maxLocation = 90
+	maxInert    = 16 << 10 // bytes of properties without effect
 )
 
 var (
@@ -45,8 +50,8 @@ func UserAssignedIdentityID(subscriptionID, resourceGroup, name string) string {
 		"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name
 }
 
-// PutUserAssignedIdentity creates the identity and its service principal, or replaces the tags of the
-// existing one; created tells which. It is named by its ID, or, where that is empty, by subscription,
+// PutUserAssignedIdentity creates the identity and its service principal, or replaces the tags and inert properties
+// of the existing one; created tells which. It is named by its ID, or, where that is empty, by subscription,
 // resource group and name. The location of an existing identity cannot change: ErrConflict.
 func (d *Directory) PutUserAssignedIdentity(ctx context.Context, u UserAssignedIdentity) (_ UserAssignedIdentity, created bool, err error) {
 	if u.ID != "" {
@@ -149,6 +154,13 @@ func (u *UserAssignedIdentity) check() error {
 	if !resourceGroup.MatchString(u.ResourceGroup) {
 		fault("resourceGroup", "%.100q must have 1 to 90 letters, digits, dots, dashes, underscores and parentheses, and not end in a dot", u.ResourceGroup)
 	}
+	inert := 0
+	for name, value := range u.Inert {
+		inert += len(name) + len(value)
+	}
+	if inert > maxInert {
+		fault("properties", "hold more than %d bytes", maxInert)
+	}
 	if !identityName.MatchString(u.Name) {
 		fault("name", "%.200q must have 3 to 128 letters, digits, dashes and underscores, and begin with a letter or digit", u.Name)
 	}
@@ -167,7 +179,7 @@ func (u *UserAssignedIdentity) check() error {
 }
 
 func (u UserAssignedIdentity) clone() UserAssignedIdentity {
-	u.Tags = maps.Clone(u.Tags)
+	u.Tags, u.Inert = maps.Clone(u.Tags), maps.Clone(u.Inert)
 	u.FederatedCredentials = cloneFederated(u.FederatedCredentials)
 	return u
 }
