@@ -1,27 +1,36 @@
-# make demo   builds what is missing, then runs the narrated demo
-# make test   everything that CI runs, installing what it needs
+# make demo     builds what is missing, then runs the narrated demo
+# make test     everything that CI runs, installing what it needs
+# make portal   the web page that the binary embeds; build and demo do it when npm is there
+# make screens  the pictures in docs/screens
 # make release  static binaries, bills of materials and checksums in dist/
-# make bench  the figures of docs/performance.md
+# make bench    the figures of docs/performance.md
 
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck
 FUZZTIME ?= 5s
+PORTAL = internal/portal/web
 
-.PHONY: build demo test check cross unit fuzz conformance release bench clean
+.PHONY: build demo portal portal-test screens test check cross unit fuzz conformance release bench clean
 
 build: bin/tabard
 
-bin/tabard: $(shell find . -name '*.go' -not -path './conformance/*' -not -path './bench/*' -not -path './examples/*' -not -name '*_test.go') go.mod go.sum
+bin/tabard: $(shell find . \( -name node_modules -o -path ./conformance -o -path ./bench -o -path ./examples \) -prune -o -name '*.go' -not -name '*_test.go' -print) go.mod go.sum $(PORTAL)/dist/index.html
 	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/tabard
+
+$(PORTAL)/dist/index.html: $(shell find $(PORTAL)/src -type f) $(addprefix $(PORTAL)/,index.html package-lock.json vite.config.ts)
+	sh ./scripts/portal.sh
+
+portal:
+	STRICT=1 sh ./scripts/portal.sh
 
 # Serves on after the story when somebody is there to end it.
 demo: build
 	@if [ -t 0 ]; then bin/tabard demo; else bin/tabard demo --once; fi
 
-test: check cross unit fuzz conformance
+test: check cross unit fuzz conformance portal-test
 
 check:
-	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool $(STATICCHECK) ./...
 	sh ./scripts/protogen.sh && git diff --exit-code -- internal/subprotocol/webpubsubpb # what is generated is up to date
@@ -49,8 +58,15 @@ conformance: build
 release:
 	GO=$(GO) sh ./scripts/release.sh
 
+portal-test: portal build
+	cd $(PORTAL) && npm run --silent check && npm test --silent
+	sh ./scripts/browser-tests.sh
+
+screens: portal build
+	SCREENS=1 sh ./scripts/browser-tests.sh screens
+
 bench:
 	sh ./scripts/bench.sh
 
 clean:
-	rm -rf bin dist conformance/js/node_modules conformance/python/.packages
+	rm -rf bin dist conformance/js/node_modules conformance/python/.packages conformance/portal/node_modules $(PORTAL)/node_modules $(PORTAL)/dist/assets $(PORTAL)/dist/index.html

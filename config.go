@@ -122,9 +122,9 @@ type Config struct {
 	// was restored.
 	RevokedSigningKey []string `name:"revoked-signing-key" help:"Id of a signing key to revoke on start, should a restored backup have brought it back. Repeatable." env:"TABARD_REVOKED_SIGNING_KEY" placeholder:"KID"`
 
-	// PortalOIDC* let operators sign in to the portal at an issuer, which has to be one of TrustIssuer as well; what they
+	// PortalOIDC* let operators sign in to the portal at an issuer, whose host has to be that of a TrustIssuer as well; what they
 	// may do is decided by roles of their object ids. Without them the portal takes the admin token only.
-	PortalOIDCIssuer   string `name:"portal-oidc-issuer" help:"Issuer at which operators sign in to the portal, for example https://login.microsoftonline.com/TENANT/v2.0. It has to be a --trust-issuer too." env:"TABARD_PORTAL_OIDC_ISSUER" placeholder:"URL"`
+	PortalOIDCIssuer   string `name:"portal-oidc-issuer" help:"Issuer at which operators sign in to the portal, for example https://login.microsoftonline.com/TENANT/v2.0. A --trust-issuer of the same host has to accept its tokens." env:"TABARD_PORTAL_OIDC_ISSUER" placeholder:"URL"`
 	PortalOIDCClientID string `name:"portal-oidc-client-id" help:"Client id of the portal at that issuer: a single-page application whose redirect address is that of the portal." env:"TABARD_PORTAL_OIDC_CLIENT_ID" placeholder:"ID"`
 	PortalOIDCScope    string `name:"portal-oidc-scope" help:"Scope that gives an access token for the control plane." default:"openid https://management.azure.com/user_impersonation" env:"TABARD_PORTAL_OIDC_SCOPE" placeholder:"SCOPE"`
 	PortalOIDCResource string `name:"portal-oidc-resource" help:"Resource to ask for beside the scope (RFC 8707), at issuers that want it." env:"TABARD_PORTAL_OIDC_RESOURCE" placeholder:"URL"`

@@ -262,10 +262,17 @@ func (c Config) portalFaults(fault func(format string, args ...any)) {
 		fault("portal-oidc-issuer, portal-oidc-client-id: give both or neither")
 		return
 	}
-	same := func(trusted string) bool {
-		return strings.TrimSuffix(trusted, "/") == strings.TrimSuffix(c.PortalOIDCIssuer, "/")
+	issuer, err := url.Parse(c.PortalOIDCIssuer)
+	if err != nil || issuer.Scheme != "https" || issuer.Host == "" {
+		fault("portal-oidc-issuer: %q is not the address of an issuer like https://login.microsoftonline.com/TENANT/v2.0", c.PortalOIDCIssuer)
+		return
 	}
-	if !slices.ContainsFunc(c.TrustIssuer, same) {
-		fault("portal-oidc-issuer: %q is not a trust-issuer: whoever signed in there would be refused", c.PortalOIDCIssuer)
+	// Not the very address: Entra ID signs in by version 2 and gives tokens of version 1 for the control plane.
+	sameHost := func(trusted string) bool {
+		u, err := url.Parse(trusted)
+		return err == nil && u.Host == issuer.Host
+	}
+	if !slices.ContainsFunc(c.TrustIssuer, sameHost) {
+		fault("portal-oidc-issuer: no trust-issuer is of the host %q: whoever signed in there would be refused", issuer.Host)
 	}
 }

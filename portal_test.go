@@ -136,7 +136,8 @@ func TestThePortalsIssuerHasToBeTrusted(t *testing.T) {
 		want string
 	}{
 		"alone":     {Config{PortalOIDCIssuer: issuer}, "give both or neither"},
-		"untrusted": {Config{PortalOIDCIssuer: issuer, PortalOIDCClientID: "c"}, "is not a trust-issuer"},
+		"untrusted": {Config{PortalOIDCIssuer: issuer, PortalOIDCClientID: "c"}, "no trust-issuer is of the host"},
+		"insecure":  {Config{PortalOIDCIssuer: "http://login.example.com/tenant", PortalOIDCClientID: "c"}, "is not the address of an issuer"},
 		"trusted":   {Config{PortalOIDCIssuer: issuer, PortalOIDCClientID: "c", TrustIssuer: []string{issuer}}, ""},
 	} {
 		err := tc.cfg.Validate()

@@ -79,10 +79,16 @@ func (c *serveCmd) Run(ctx context.Context, s *stdio) error {
 	return serve(ctx, c.config(), c.logger(s.err), func(tabard.Ready) {}) // the log says when it is ready
 }
 
-type devCmd struct{ serviceFlags }
+type devCmd struct {
+	serviceFlags
+	SampleHandler       bool   `help:"Run an event handler that verifies who calls it and echoes, for the portal's first steps." default:"true" negatable:"" env:"TABARD_SAMPLE_HANDLER"`
+	SampleHandlerListen string `help:"Address of the sample handler. Port 0 picks a free one." default:"127.0.0.1:0" env:"TABARD_SAMPLE_HANDLER_LISTEN" placeholder:"ADDR"`
+}
 
 func (devCmd) Help() string {
-	return `The same service as tabard serve with three differences: event handlers may live on this machine's loopback, logs are text, and links are printed. Nothing else is relaxed: tokens and keys are checked as in production.
+	return `The same service as tabard serve with four differences: event handlers may live on this machine's loopback, one that verifies and echoes runs beside the service, logs are text, and links are printed. Nothing else is relaxed: tokens and keys are checked as in production.
+
+The first link opens the portal, signed in: the admin token is in its fragment, which browsers send to nobody. Quickstart there leads to an event with a verified identity.
 
 Example:
 
@@ -95,13 +101,33 @@ Words: an event handler is, as in Azure Web PubSub, the HTTP endpoint of yours t
 func (c *devCmd) Run(ctx context.Context, s *stdio) error {
 	cfg := c.config()
 	cfg.AllowLoopbackHandlers = true
-	return serve(ctx, cfg, c.logger(s.err), func(r tabard.Ready) { printLinks(s, cfg.Data, r) })
+	log := c.logger(s.err)
+	if !c.SampleHandler {
+		return serve(ctx, cfg, log, func(r tabard.Ready) { printLinks(s, cfg.Data, r) })
+	}
+	sample, err := startEcho(c.SampleHandlerListen)
+	if err != nil {
+		return err
+	}
+	defer sample.Close()
+	cfg.Sample = sample.settings()
+	return serve(ctx, cfg, log, func(r tabard.Ready) {
+		if err := sample.trust(r, log); err != nil {
+			log.Error("the sample handler cannot verify tokens", "error", err)
+		}
+		printLinks(s, cfg.Data, r)
+	})
 }
+
+// portalLink opens the portal signed in. The token is in the fragment: it is in no request, and in no log of one.
+func portalLink(r tabard.Ready) string { return r.AdminURL + "/portal/#token=" + r.AdminToken }
 
 func printLinks(s *stdio, data string, r tabard.Ready) {
 	// A failed write to stdout is no reason to stop serving.
 	_ = s.print(false, nil, func(w io.Writer) {
 		row(w, "Tabard is ready.")
+		row(w, "")
+		row(w, "  portal, signed in", portalLink(r))
 		row(w, "")
 		row(w, "  clients and REST", r.Endpoint)
 		row(w, "  over TLS", r.HTTPSEndpoint)

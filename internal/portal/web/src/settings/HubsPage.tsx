@@ -1,0 +1,88 @@
+import { Button, Field, Input, Text } from "@fluentui/react-components";
+import { AddRegular } from "@fluentui/react-icons/svg/add";
+import { DeleteRegular } from "@fluentui/react-icons/svg/delete";
+import { useState } from "react";
+import { Link, useNavigate } from "react-router";
+import { type Hub, type List, segment, version } from "../api/arm";
+import { instancePath, useReading } from "../app/api";
+import { useCurrent } from "../app/instance";
+import { useChange } from "../shared/change";
+import { Confirm } from "../shared/Confirm";
+import { Empty, ErrorBar, Loading } from "../shared/feedback";
+import { Grid } from "../shared/Grid";
+import { Act } from "../shared/may";
+import { Page } from "../shared/Page";
+
+/** HubsPage lists the hubs that have settings. */
+export function HubsPage() {
+  const instance = useCurrent();
+  const hubs = useReading<List<Hub>>(["hubs"], `${instance.id}/hubs`, version.webPubSub);
+  const [adding, setAdding] = useState(false);
+  const [deleting, setDeleting] = useState<Hub | null>(null);
+  const remove = useChange(
+    (api, hub: Hub) => api.call("DELETE", hub.id, { query: { "api-version": version.webPubSub } }),
+    (hub) => `The settings of hub ${hub.name} were deleted.`,
+  );
+  const page = (hub: string) => `${instancePath(instance.id, instance.name, "settings")}/${segment(hub)}`;
+  const add = (
+    <Button appearance="primary" icon={<AddRegular />} onClick={() => setAdding(true)}>
+      Add
+    </Button>
+  );
+  return (
+    <Page title="Settings" about="A hub is a set of connections with a name of your choice. Its settings say which event handlers get its events." actions={add}>
+      {hubs.error && <ErrorBar error={hubs.error} />}
+      {hubs.data === undefined && !hubs.error && <Loading />}
+      {hubs.data?.value.length === 0 && (
+        <Empty title="No hub has settings yet" action={add}>
+          Clients can connect to any hub without settings. Add one to send its events to your application.
+        </Empty>
+      )}
+      {hubs.data !== undefined && hubs.data.value.length > 0 && (
+        <Grid
+          label="Hubs"
+          rows={hubs.data.value}
+          id={(h) => h.id}
+          columns={[
+            { name: "Hub", cell: (h) => <Link to={page(h.name)}>{h.name}</Link> },
+            { name: "Event handlers", cell: (h) => h.properties.eventHandlers.map((e) => e.urlTemplate).join(", ") || "None" },
+            { name: "Anonymous connect", cell: (h) => (h.properties.anonymousConnectPolicy.toLowerCase() === "allow" ? "Allowed" : "Denied") },
+            {
+              name: "Action",
+              width: "120px",
+              cell: (h) => (
+                <Act ask={{ method: "DELETE", path: h.id }} size="small" icon={<DeleteRegular />} aria-label={`Delete hub ${h.name}`} onClick={() => setDeleting(h)}>
+                  Delete
+                </Act>
+              ),
+            },
+          ]}
+        />
+      )}
+      <Confirm
+        title="Delete hub settings"
+        verb="Delete"
+        open={deleting !== null}
+        busy={remove.busy}
+        error={remove.error}
+        onClose={() => setDeleting(null)}
+        onConfirm={() => deleting && void remove.run(deleting).then((ok) => ok && setDeleting(null))}
+      >
+        <Text>Connections of {deleting?.name} stay, but its event handlers are not called any more.</Text>
+      </Confirm>
+      {adding && <AddHub page={page} onClose={() => setAdding(false)} />}
+    </Page>
+  );
+}
+
+function AddHub({ page, onClose }: { page(hub: string): string; onClose(): void }) {
+  const navigate = useNavigate();
+  const [name, setName] = useState("");
+  return (
+    <Confirm title="Add hub" verb="Configure" open disabled={name.trim() === ""} onClose={onClose} onConfirm={() => void navigate(page(name.trim()))}>
+      <Field label="Hub name" hint="A letter, then letters, digits and underscores. Nothing is stored until you save the settings.">
+        <Input value={name} onChange={(_, d) => setName(d.value)} />
+      </Field>
+    </Confirm>
+  );
+}
