@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -121,8 +122,21 @@ func TestDeliveriesUnderTheThreeSourcesDifferInTokenAndIssuerOnly(t *testing.T) 
 		t.Setenv(name, value)
 	}
 
+	// A pod's token, which the other Tabard itself gave: an application there trusts it.
+	if _, err := theirs.directory.CreateFederatedCredential(t.Context(), app.ID, directory.FederatedCredential{
+		Name: "pod", Issuer: theirs.IssuerV2, Subject: platform.PrincipalID, Audiences: []string{directory.TokenExchangeAppID},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(theirs.token(platform.PrincipalID, directory.TokenExchange)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"AZURE_FEDERATED_TOKEN_FILE": file, "AZURE_CLIENT_ID": app.AppID} {
+		t.Setenv(name, value)
+	}
 	h := newScribe(t)
-	s := serve(t, Config{AllowLoopbackHandlers: true, HandlerCA: theirs.CAFile, AzureIdentity: []string{"system", platform.ClientID}})
+	s := serve(t, Config{AllowLoopbackHandlers: true, HandlerCA: theirs.CAFile, AzureIdentity: []string{"system", "workload", platform.ClientID}})
 	own := s.ids[s.principal("own")]
 	resource := "api://" + uuid.NewString() // azidentity remembers tokens for the whole process
 	for _, d := range []*directory.Directory{s.directory, theirs.directory} {
@@ -153,6 +167,7 @@ func TestDeliveriesUnderTheThreeSourcesDifferInTokenAndIssuerOnly(t *testing.T) 
 		{"embedded", `{"identity":{"type":"UserAssigned","userAssignedIdentities":{"` + own.ID + `":{}}}}`, s.Issuer, own.ClientID},
 		{"azure, user-assigned", `{"identity":{"type":"None"},"properties":{"tabard":{"identitySource":{"type":"azure","clientId":"` + platform.ClientID + `"}}}}`, theirs.Issuer, platform.ClientID},
 		{"azure, system-assigned", `{"properties":{"tabard":{"identitySource":{"type":"azure","clientId":null}}}}`, theirs.Issuer, platform.ClientID},
+		{"azure, workload identity", `{"properties":{"tabard":{"identitySource":{"type":"azure","credential":"workloadIdentity"}}}}`, theirs.Issuer, app.AppID},
 		{"oauth", `{"properties":{"tabard":{"identitySource":` + oauth + `}}}`, theirs.Issuer, app.AppID},
 		{"embedded again", `{"identity":{"type":"UserAssigned","userAssignedIdentities":{"` + own.ID + `":{}}},"properties":{"tabard":{"identitySource":null}}}`, s.Issuer, own.ClientID},
 	} {

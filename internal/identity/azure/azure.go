@@ -12,7 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,8 +39,6 @@ type Options struct {
 	// Transport carries the requests; no redirect is followed. nil: a plain one without a proxy, since the platform's
 	// endpoint is at an address that no other request may reach.
 	Transport http.RoundTripper
-	// DisableInstanceDiscovery of a workload, for an authority that Microsoft does not know.
-	DisableInstanceDiscovery bool
 }
 
 // A Source is an [identity.Source].
@@ -61,7 +62,7 @@ func New(opt Options) (*Source, error) {
 	var err error
 	if opt.Workload {
 		s.credential, err = azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
-			ClientOptions: client, ClientID: opt.ClientID, TenantID: opt.TenantID, DisableInstanceDiscovery: opt.DisableInstanceDiscovery,
+			ClientOptions: client, ClientID: opt.ClientID, TenantID: opt.TenantID, DisableInstanceDiscovery: !isMicrosoft(os.Getenv("AZURE_AUTHORITY_HOST")),
 		})
 	} else {
 		managed := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: client}
@@ -74,6 +75,19 @@ func New(opt Options) (*Source, error) {
 		return nil, fmt.Errorf("azure identity: %w", err)
 	}
 	return s, nil
+}
+
+// isMicrosoft tells whether an authority is one that Microsoft's instance discovery knows; an empty one is. For any
+// other azidentity would ask Microsoft whether to trust it, and fail.
+func isMicrosoft(authority string) bool {
+	u, err := url.Parse(authority)
+	if authority == "" || err != nil {
+		return authority == ""
+	}
+	host := strings.ToLower(u.Hostname())
+	return slices.ContainsFunc([]string{"microsoftonline.com", "microsoftonline.us", "microsoftonline.cn", "chinacloudapi.cn", "windows.net"}, func(domain string) bool {
+		return strings.HasSuffix(host, "."+domain)
+	})
 }
 
 // Close drops idle connections.

@@ -164,10 +164,23 @@ func TestAWorkloadNeedsItsEnvironment(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	t.Setenv("AZURE_FEDERATED_TOKEN_FILE", "/nowhere")
-	s := source(t, Options{Workload: true, ClientID: uuid.NewString(), TenantID: uuid.NewString(), DisableInstanceDiscovery: true})
+	t.Setenv("AZURE_AUTHORITY_HOST", "https://127.0.0.1:1/") // nobody asks Microsoft about it
+	s := source(t, Options{Workload: true, ClientID: uuid.NewString(), TenantID: uuid.NewString()})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // it would try for long
 	defer cancel()
 	if _, err := s.Token(ctx, identity.Principal{}, "api://x"); err == nil {
 		t.Error("a token came from nowhere")
+	}
+}
+
+func TestOnlyMicrosoftsOwnAuthoritiesAreAskedAboutAtMicrosoft(t *testing.T) {
+	for authority, want := range map[string]bool{
+		"": true, "https://login.microsoftonline.com/": true, "https://login.microsoftonline.us": true, "https://login.partner.microsoftonline.cn/": true,
+		"https://LOGIN.WINDOWS.NET/": true, "https://login.wps.test:8443/": false, "https://127.0.0.1:8080/": false, "https://login.microsoftonline.com.evil.example/": false,
+		"https://evilmicrosoftonline.com/": false, "::": false,
+	} {
+		if got := isMicrosoft(authority); got != want {
+			t.Errorf("%q: %v", authority, got)
+		}
 	}
 }
