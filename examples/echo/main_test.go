@@ -77,7 +77,7 @@ func TestTheReadmesFiveMinutes(t *testing.T) {
 	if got := run("hello\n", "connect", "--hub", "chat", "--user", "alice", "--count", "1"); got != "alice said hello" {
 		t.Errorf("the handler answered %q", got)
 	}
-	if got := run("", "trace", "tail", "--last", "1", "--no-follow"); !strings.Contains(got, "delivered") {
+	if got := run("", "trace", "tail", "--kind", "delivery", "--last", "1", "--no-follow"); !strings.Contains(got, "delivered") {
 		t.Errorf("the trace says %q", got)
 	}
 }

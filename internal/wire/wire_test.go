@@ -35,6 +35,15 @@ func peer(t *testing.T, serve func(net.Conn)) *Endpoint {
 	return &Endpoint{Origin: s.URL + "/", Key: "k", Hub: "a b"}
 }
 
+// control reads a control frame.
+func control(conn net.Conn) (ws.OpCode, error) {
+	h, err := ws.ReadHeader(conn)
+	if err == nil {
+		_, err = io.CopyN(io.Discard, conn, min(h.Length, ws.MaxControlFramePayloadSize))
+	}
+	return h.OpCode, err
+}
+
 func TestFramesGoBothWaysAndAClosedConnectionSaysWhy(t *testing.T) {
 	large := strings.Repeat("x", 3*readBuffer)
 	e := peer(t, func(conn net.Conn) {
@@ -43,13 +52,13 @@ func TestFramesGoBothWaysAndAClosedConnectionSaysWhy(t *testing.T) {
 			t.Errorf("got %v %q, %v", op, data, err)
 		}
 		_ = ws.WriteFrame(conn, ws.NewPingFrame([]byte("p")))
-		if f, err := ws.ReadFrame(conn); err != nil || f.Header.OpCode != ws.OpPong {
-			t.Errorf("the ping was answered with %v, %v", f.Header, err)
+		if op, err := control(conn); err != nil || op != ws.OpPong {
+			t.Errorf("the ping was answered with %v, %v", op, err)
 		}
 		_ = wsutil.WriteServerText(conn, []byte(large))
 		_ = ws.WriteFrame(conn, ws.NewCloseFrame(ws.NewCloseFrameBody(1008, "go")))
-		if f, err := ws.ReadFrame(conn); err != nil || f.Header.OpCode != ws.OpClose {
-			t.Errorf("the close frame was answered with %v, %v", f.Header, err)
+		if op, err := control(conn); err != nil || op != ws.OpClose {
+			t.Errorf("the close frame was answered with %v, %v", op, err)
 		}
 	})
 	if got, want := e.ClientURL(), strings.TrimRight(e.Origin, "/")+"/client/hubs/a%20b"; got != want {
