@@ -60,7 +60,7 @@ export async function startService(...flags) {
     },
     instance: `/subscriptions/${service.subscriptionId}/resourceGroups/default/providers/Microsoft.SignalRService/webPubSub/default`,
     async cli(...args) {
-      const { stdout } = await promisify(execFile)(binary, args, { env: { ...process.env, TABARD_ADMIN_URL: service.adminUrl, TABARD_ADMIN_TOKEN: service.adminToken } });
+      const { stdout } = await promisify(execFile)(binary, args, { env: { ...process.env, TABARD_ADMIN_URL: service.adminUrl, TABARD_ADMIN_TOKEN: service.adminToken, TABARD_CA: service.caFile } });
       return stdout;
     },
   };

@@ -3,7 +3,8 @@ import { useEffect, useRef } from "react";
 import type { Frame } from "./useSocket";
 
 const useStyles = makeStyles({
-  list: { listStyleType: "none", margin: 0, padding: tokens.spacingHorizontalS, height: "240px", overflowY: "auto", backgroundColor: tokens.colorNeutralBackground3, borderRadius: tokens.borderRadiusMedium, fontFamily: tokens.fontFamilyMonospace, fontSize: tokens.fontSizeBase200 },
+  log: { padding: tokens.spacingHorizontalS, height: "240px", overflowY: "auto", backgroundColor: tokens.colorNeutralBackground3, borderRadius: tokens.borderRadiusMedium, fontFamily: tokens.fontFamilyMonospace, fontSize: tokens.fontSizeBase200 },
+  list: { listStyleType: "none", margin: 0, padding: 0 },
   frame: { overflowWrap: "anywhere", whiteSpace: "pre-wrap", paddingBlock: "2px" },
   sent: { color: tokens.colorBrandForeground1 },
   note: { color: tokens.colorNeutralForeground2, fontStyle: "italic" },
@@ -14,18 +15,20 @@ const arrows = { sent: "→ ", received: "← ", note: "" };
 /** Frames lists what went over the wire, as text whatever is in it. */
 export function Frames({ label, frames }: { label: string; frames: Frame[] }) {
   const styles = useStyles();
-  const list = useRef<HTMLOListElement>(null);
+  const log = useRef<HTMLDivElement>(null);
   useEffect(() => {
-    if (list.current) list.current.scrollTop = list.current.scrollHeight;
+    if (log.current) log.current.scrollTop = log.current.scrollHeight;
   }, [frames]);
   return (
-    <ol ref={list} className={styles.list} role="log" aria-label={label} tabIndex={0}>
-      {frames.map((f) => (
-        <li key={f.id} className={mergeClasses(styles.frame, f.direction === "sent" && styles.sent, f.direction === "note" && styles.note)}>
-          {f.at.toLocaleTimeString()} {arrows[f.direction]}
-          {f.text}
-        </li>
-      ))}
-    </ol>
+    <div ref={log} className={styles.log} role="log" aria-label={label} tabIndex={0}>
+      <ol className={styles.list}>
+        {frames.map((f) => (
+          <li key={f.id} className={mergeClasses(styles.frame, f.direction === "sent" && styles.sent, f.direction === "note" && styles.note)}>
+            {f.at.toLocaleTimeString()} {arrows[f.direction]}
+            {f.text}
+          </li>
+        ))}
+      </ol>
+    </div>
   );
 }

@@ -4,9 +4,9 @@ import { duration } from "./filter";
 
 const useStyles = makeStyles({
   scroll: { overflow: "auto", maxHeight: "68vh" },
-  table: { minWidth: "820px" },
+  table: { minWidth: "1000px" },
   row: { cursor: "pointer" },
-  selected: { backgroundColor: tokens.colorNeutralBackground1Selected },
+  selected: { backgroundColor: tokens.colorNeutralBackground1Selected, "& button": { color: tokens.colorNeutralForeground1Selected } },
   cell: { overflow: "hidden", textOverflow: "ellipsis", whiteSpace: "nowrap" },
   open: { padding: 0, border: "none", background: "none", color: tokens.colorBrandForegroundLink, font: "inherit", cursor: "pointer", textAlign: "left", ":focus-visible": { outline: `2px solid ${tokens.colorStrokeFocus2}` } },
 });
