@@ -7,5 +7,6 @@ if [ -z "${CHROMIUM:-}" ] && ! command -v chromium >/dev/null && ! command -v ch
 	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } ||
 		{ echo "the browser tests need Chromium: install it, or set CHROMIUM to its path" >&2; exit 1; }
 fi
+command -v openssl >/dev/null || apt-get install -y -qq --no-install-recommends openssl >/dev/null # makes a certificate for a test's issuer
 npm ci --no-audit --no-fund --loglevel=error
 exec npx playwright test "$@"
