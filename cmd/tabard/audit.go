@@ -57,7 +57,7 @@ func (c *auditListCmd) filter(now time.Time) (string, error) {
 		if err != nil {
 			return "", fail(exitUsage, "", "%q is neither a time like 2026-01-31T12:00:00Z nor a span like 24h", bound[1])
 		}
-		parts = append(parts, "eventTimestamp "+bound[0]+" '"+at.UTC().Format(time.RFC3339)+"'")
+		parts = append(parts, "eventTimestamp "+bound[0]+" '"+at.UTC().Format(time.RFC3339Nano)+"'")
 	}
 	eq("caller", c.Caller)
 	eq("resourceId", c.Resource)
