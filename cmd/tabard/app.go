@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -101,13 +100,13 @@ func (a *admin) applications(ctx context.Context) ([]application, error) {
 	if err != nil {
 		return nil, err
 	}
-	apps := make([]application, len(all))
-	for i, raw := range all {
-		var g graphApplication
-		if err := json.Unmarshal(raw, &g); err != nil {
-			return nil, err
-		}
-		apps[i] = g.plain()
+	items, err := itemsOf[graphApplication](all)
+	if err != nil {
+		return nil, err
+	}
+	apps := make([]application, len(items))
+	for i := range items {
+		apps[i] = items[i].plain()
 	}
 	return apps, nil
 }

@@ -36,8 +36,7 @@ const appRoleWords = `
 Words: app role and app role assignment are Microsoft Entra's: permissions that an application defines, in the claim roles of the tokens for it. They are not the roles of "tabard role", which count on this service.`
 
 type appRoleCreateCmd struct {
-	adminFlags
-	appFlag
+	appFlags
 	Value string `arg:"" help:"What the claim roles will say, such as Events.Send."`
 }
 
@@ -51,11 +50,7 @@ Example:
 }
 
 func (c *appRoleCreateCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	path, app, err := c.path(ctx, a)
+	a, path, app, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -74,9 +69,8 @@ func (c *appRoleCreateCmd) Run(ctx context.Context, s *stdio) error {
 }
 
 type appRoleListCmd struct {
-	adminFlags
+	appFlags
 	jsonFlag
-	appFlag
 }
 
 func (appRoleListCmd) Help() string {
@@ -118,11 +112,7 @@ func (a *admin) appRoles(ctx context.Context, app application) (principal string
 }
 
 func (c *appRoleListCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	_, app, err := c.path(ctx, a)
+	a, _, app, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -148,17 +138,13 @@ func (c *appRoleListCmd) Run(ctx context.Context, s *stdio) error {
 
 // appRoleOf is what assigning and taking back have in common.
 type appRoleOf struct {
-	adminFlags
-	appFlag
+	appFlags
 	Role      string `arg:"" help:"The role's value."`
 	Principal string `required:"" help:"Object id of the service principal: a managed identity's principal id." placeholder:"OBJECT_ID"`
 }
 
 func (c *appRoleOf) find(ctx context.Context, s *stdio) (a *admin, principal string, role appRoleInfo, err error) {
-	if a, err = c.open(s); err != nil {
-		return nil, "", role, err
-	}
-	_, app, err := c.path(ctx, a)
+	a, _, app, err := c.connect(ctx, s)
 	if err != nil {
 		return nil, "", role, err
 	}

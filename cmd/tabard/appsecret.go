@@ -18,15 +18,20 @@ const credentialWords = `
 
 Words: client secret (passwordCredentials), certificate (keyCredentials), key id and hint are Microsoft Entra's, as in Microsoft Graph. In AZURE_CLIENT_ID belongs the application id, in AZURE_CLIENT_SECRET the secret.`
 
-// appFlag names an application in commands about something of it.
-type appFlag struct {
+// appFlags name an application in commands about something of it.
+type appFlags struct {
+	adminFlags
 	App string `arg:"" help:"Application: display name, application id, object id or identifier URI."`
 }
 
-// path finds the application's path in Graph.
-func (f appFlag) path(ctx context.Context, a *admin) (string, application, error) {
+// connect finds the service and, in it, the application and its path in Graph.
+func (f appFlags) connect(ctx context.Context, s *stdio) (*admin, string, application, error) {
+	a, err := f.open(s)
+	if err != nil {
+		return nil, "", application{}, err
+	}
 	app, err := a.application(ctx, f.App)
-	return "/v1.0/applications/" + url.PathEscape(app.ObjectID), app, err
+	return a, "/v1.0/applications/" + url.PathEscape(app.ObjectID), app, err
 }
 
 // A secretInfo is a client secret as app secret list prints it. The secret itself is nowhere but in the answer that made it.
@@ -45,9 +50,8 @@ type newCredential struct {
 }
 
 type appSecretCreateCmd struct {
-	adminFlags
+	appFlags
 	jsonFlag
-	appFlag
 	Name string        `help:"What it is for; shown in lists." placeholder:"TEXT"`
 	Life time.Duration `help:"How long it is valid, such as 720h; two years without it." placeholder:"DURATION"`
 }
@@ -71,11 +75,7 @@ func (c *appSecretCreateCmd) Validate() error {
 }
 
 func (c *appSecretCreateCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	path, _, err := c.path(ctx, a)
+	a, path, _, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -99,9 +99,8 @@ func (c *appSecretCreateCmd) Run(ctx context.Context, s *stdio) error {
 }
 
 type appSecretListCmd struct {
-	adminFlags
+	appFlags
 	jsonFlag
-	appFlag
 }
 
 func (appSecretListCmd) Help() string {
@@ -113,14 +112,10 @@ Example:
 }
 
 func (c *appSecretListCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
 	var app struct {
 		PasswordCredentials []secretInfo `json:"passwordCredentials"`
 	}
-	if err := c.get(ctx, a, &app); err != nil {
+	if err := c.get(ctx, s, &app); err != nil {
 		return err
 	}
 	return s.print(c.JSON, map[string]any{"value": app.PasswordCredentials}, func(w io.Writer) {
@@ -132,8 +127,8 @@ func (c *appSecretListCmd) Run(ctx context.Context, s *stdio) error {
 }
 
 // get reads the application's document.
-func (f appFlag) get(ctx context.Context, a *admin, out any) error {
-	path, _, err := f.path(ctx, a)
+func (f appFlags) get(ctx context.Context, s *stdio, out any) error {
+	a, path, _, err := f.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -142,8 +137,7 @@ func (f appFlag) get(ctx context.Context, a *admin, out any) error {
 }
 
 type appSecretDeleteCmd struct {
-	adminFlags
-	appFlag
+	appFlags
 	KeyID string `arg:"" name:"key-id" help:"Key id of the secret."`
 }
 
@@ -156,16 +150,12 @@ Example:
 }
 
 func (c *appSecretDeleteCmd) Run(ctx context.Context, s *stdio) error {
-	return c.removeKey(ctx, s, c.adminFlags, "removePassword", "secret", c.KeyID)
+	return c.removeKey(ctx, s, "removePassword", "secret", c.KeyID)
 }
 
 // removeKey ends a credential that a key id names.
-func (f appFlag) removeKey(ctx context.Context, s *stdio, flags adminFlags, action, kind, keyID string) error {
-	a, err := flags.open(s)
-	if err != nil {
-		return err
-	}
-	path, app, err := f.path(ctx, a)
+func (f appFlags) removeKey(ctx context.Context, s *stdio, action, kind, keyID string) error {
+	a, path, app, err := f.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -199,9 +189,8 @@ func (k *graphKey) plain() certificateInfo {
 }
 
 type appCertificateAddCmd struct {
-	adminFlags
+	appFlags
 	jsonFlag
-	appFlag
 	File string `arg:"" help:"Certificate, PEM or DER, with an RSA key. A private key in the same file is not sent."`
 	Name string `help:"What it is for; its subject without this." placeholder:"TEXT"`
 }
@@ -215,15 +204,11 @@ Example:
 }
 
 func (c *appCertificateAddCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
 	der, err := certificateIn(c.File)
 	if err != nil {
 		return err
 	}
-	path, _, err := c.path(ctx, a)
+	a, path, _, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -246,9 +231,8 @@ func (c *appCertificateAddCmd) Run(ctx context.Context, s *stdio) error {
 }
 
 type appCertificateListCmd struct {
-	adminFlags
+	appFlags
 	jsonFlag
-	appFlag
 }
 
 func (appCertificateListCmd) Help() string {
@@ -258,14 +242,10 @@ func (appCertificateListCmd) Help() string {
 }
 
 func (c *appCertificateListCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
 	var app struct {
 		KeyCredentials []graphKey `json:"keyCredentials"`
 	}
-	if err := c.get(ctx, a, &app); err != nil {
+	if err := c.get(ctx, s, &app); err != nil {
 		return err
 	}
 	list := make([]certificateInfo, len(app.KeyCredentials))
@@ -281,8 +261,7 @@ func (c *appCertificateListCmd) Run(ctx context.Context, s *stdio) error {
 }
 
 type appCertificateDeleteCmd struct {
-	adminFlags
-	appFlag
+	appFlags
 	KeyID string `arg:"" name:"key-id" help:"Key id of the certificate."`
 }
 
@@ -295,7 +274,7 @@ Example:
 }
 
 func (c *appCertificateDeleteCmd) Run(ctx context.Context, s *stdio) error {
-	return c.removeKey(ctx, s, c.adminFlags, "removeKey", "certificate", c.KeyID)
+	return c.removeKey(ctx, s, "removeKey", "certificate", c.KeyID)
 }
 
 // certificateIn returns the first certificate of a file, and nothing else of it: keys are often beside it.

@@ -46,6 +46,17 @@ func (a *admin) list(ctx context.Context, path string, query url.Values) ([]json
 	return all, nil
 }
 
+// itemsOf reads the items of a list.
+func itemsOf[T any](all []json.RawMessage) ([]T, error) {
+	list := make([]T, len(all))
+	for i, raw := range all {
+		if err := json.Unmarshal(raw, &list[i]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
 // subscription is the one that everything of this service lives in.
 func (a *admin) subscription(ctx context.Context) (string, error) {
 	if a.ready.SubscriptionID != "" {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
@@ -57,9 +56,8 @@ Example:
 `
 
 type appFederatedCreateCmd struct {
-	adminFlags
+	appFlags
 	jsonFlag
-	appFlag
 	trusted
 }
 
@@ -68,11 +66,7 @@ func (appFederatedCreateCmd) Help() string {
 }
 
 func (c *appFederatedCreateCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	path, _, err := c.path(ctx, a)
+	a, path, _, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -84,9 +78,8 @@ func (c *appFederatedCreateCmd) Run(ctx context.Context, s *stdio) error {
 }
 
 type appFederatedListCmd struct {
-	adminFlags
+	appFlags
 	jsonFlag
-	appFlag
 }
 
 func (appFederatedListCmd) Help() string {
@@ -96,11 +89,7 @@ func (appFederatedListCmd) Help() string {
 }
 
 func (c *appFederatedListCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	path, _, err := c.path(ctx, a)
+	a, path, _, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -108,18 +97,15 @@ func (c *appFederatedListCmd) Run(ctx context.Context, s *stdio) error {
 	if err != nil {
 		return err
 	}
-	list := make([]federatedInfo, len(all))
-	for i, raw := range all {
-		if err := json.Unmarshal(raw, &list[i]); err != nil {
-			return err
-		}
+	list, err := itemsOf[federatedInfo](all)
+	if err != nil {
+		return err
 	}
 	return printFederatedList(s, c.JSON, list)
 }
 
 type appFederatedDeleteCmd struct {
-	adminFlags
-	appFlag
+	appFlags
 	Name string `arg:"" help:"Name of the credential."`
 }
 
@@ -130,11 +116,7 @@ func (appFederatedDeleteCmd) Help() string {
 }
 
 func (c *appFederatedDeleteCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	path, app, err := c.path(ctx, a)
+	a, path, app, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -145,16 +127,24 @@ func (c *appFederatedDeleteCmd) Run(ctx context.Context, s *stdio) error {
 	return nil
 }
 
-// identityFlag names a user-assigned identity in commands about something of it.
-type identityFlag struct {
+// identityFlags name a user-assigned identity in commands about something of it.
+type identityFlags struct {
+	adminFlags
 	Identity string `arg:"" help:"User-assigned identity: name or ARM id."`
 }
 
-// path finds the identity and the path of its credentials.
-func (f identityFlag) path(ctx context.Context, a *admin) (string, identityResource, error) {
+// connect finds the service and, in it, the identity.
+func (f identityFlags) connect(ctx context.Context, s *stdio) (*admin, identityResource, error) {
+	a, err := f.open(s)
+	if err != nil {
+		return nil, identityResource{}, err
+	}
 	r, err := a.userAssignedIdentity(ctx, f.Identity)
-	return idPath(r.ID) + "/federatedIdentityCredentials", r, err
+	return a, r, err
 }
+
+// federated is the path of an identity's credentials.
+func (r identityResource) federated() string { return idPath(r.ID) + "/federatedIdentityCredentials" }
 
 // armFederated is a credential in ARM's shape.
 type armFederated struct {
@@ -171,9 +161,8 @@ func (f *armFederated) plain() federatedInfo {
 }
 
 type identityFederatedCreateCmd struct {
-	adminFlags
+	identityFlags
 	jsonFlag
-	identityFlag
 	trusted
 }
 
@@ -183,26 +172,21 @@ func (identityFederatedCreateCmd) Help() string {
 }
 
 func (c *identityFederatedCreateCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	path, _, err := c.path(ctx, a)
+	a, r, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
 	var want, made armFederated
 	want.Properties.Issuer, want.Properties.Subject, want.Properties.Audiences = c.Issuer, c.Subject, []string{c.Audience}
-	if _, err := a.call(ctx, http.MethodPut, path+"/"+url.PathEscape(c.Name), apiVersion(identityVersion), want, &made); err != nil {
+	if _, err := a.call(ctx, http.MethodPut, r.federated()+"/"+url.PathEscape(c.Name), apiVersion(identityVersion), want, &made); err != nil {
 		return err
 	}
 	return printFederated(s, c.JSON, made.plain())
 }
 
 type identityFederatedListCmd struct {
-	adminFlags
+	identityFlags
 	jsonFlag
-	identityFlag
 }
 
 func (identityFederatedListCmd) Help() string {
@@ -212,32 +196,27 @@ func (identityFederatedListCmd) Help() string {
 }
 
 func (c *identityFederatedListCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
+	a, r, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
-	path, _, err := c.path(ctx, a)
+	all, err := a.list(ctx, r.federated(), apiVersion(identityVersion))
 	if err != nil {
 		return err
 	}
-	all, err := a.list(ctx, path, apiVersion(identityVersion))
+	items, err := itemsOf[armFederated](all)
 	if err != nil {
 		return err
 	}
-	list := make([]federatedInfo, len(all))
-	for i, raw := range all {
-		var f armFederated
-		if err := json.Unmarshal(raw, &f); err != nil {
-			return err
-		}
-		list[i] = f.plain()
+	list := make([]federatedInfo, len(items))
+	for i := range items {
+		list[i] = items[i].plain()
 	}
 	return printFederatedList(s, c.JSON, list)
 }
 
 type identityFederatedDeleteCmd struct {
-	adminFlags
-	identityFlag
+	identityFlags
 	Name string `arg:"" help:"Name of the credential."`
 }
 
@@ -248,15 +227,11 @@ func (identityFederatedDeleteCmd) Help() string {
 }
 
 func (c *identityFederatedDeleteCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
+	a, r, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
-	path, r, err := c.path(ctx, a)
-	if err != nil {
-		return err
-	}
-	if err := a.remove(ctx, path+"/"+url.PathEscape(c.Name), identityVersion, "federated credential", c.Name); err != nil {
+	if err := a.remove(ctx, r.federated()+"/"+url.PathEscape(c.Name), identityVersion, "federated credential", c.Name); err != nil {
 		return err
 	}
 	s.note("federated credential %s of identity %s is deleted", c.Name, r.Name)

@@ -75,11 +75,9 @@ func (c *hubListCmd) Run(ctx context.Context, s *stdio) error {
 	if err != nil {
 		return err
 	}
-	hubs := make([]hub, len(all))
-	for i, raw := range all {
-		if err := json.Unmarshal(raw, &hubs[i]); err != nil {
-			return err
-		}
+	hubs, err := itemsOf[hub](all)
+	if err != nil {
+		return err
 	}
 	return s.print(c.JSON, armList{Value: all}, func(w io.Writer) {
 		row(w, "HUB", "HANDLERS", "ANONYMOUS", "FIRST HANDLER")

@@ -284,13 +284,13 @@ func (c *identityListCmd) Run(ctx context.Context, s *stdio) error {
 	if err != nil {
 		return err
 	}
-	list := make([]created, len(all))
-	for i, raw := range all {
-		var r identityResource
-		if err := json.Unmarshal(raw, &r); err != nil {
-			return err
-		}
-		list[i] = r.plain()
+	items, err := itemsOf[identityResource](all)
+	if err != nil {
+		return err
+	}
+	list := make([]created, len(items))
+	for i := range items {
+		list[i] = items[i].plain()
 	}
 	return s.print(c.JSON, map[string]any{"value": list}, func(w io.Writer) {
 		row(w, "NAME", "PRINCIPAL ID", "CLIENT ID", "ID")

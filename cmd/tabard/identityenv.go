@@ -10,9 +10,8 @@ import (
 )
 
 type identityEnvCmd struct {
-	adminFlags
+	identityFlags
 	jsonFlag
-	identityFlag
 	Workload string `help:"Variables of workload identity instead: the program presents the token in this file, of an issuer that 'identity federated create' trusts." placeholder:"TOKEN_FILE"`
 	Rotate   bool   `help:"Make a new secret first; programs with the old one are refused from then on."`
 }
@@ -30,11 +29,7 @@ Example:
 }
 
 func (c *identityEnvCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	r, err := a.userAssignedIdentity(ctx, c.Identity)
+	a, r, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -129,11 +129,9 @@ func (c *instanceListCmd) Run(ctx context.Context, s *stdio) error {
 	if err != nil {
 		return err
 	}
-	rows := make([]instance, len(all))
-	for i, raw := range all {
-		if err := json.Unmarshal(raw, &rows[i]); err != nil {
-			return err
-		}
+	rows, err := itemsOf[instance](all)
+	if err != nil {
+		return err
 	}
 	return s.print(c.JSON, armList{Value: all}, func(w io.Writer) {
 		row(w, "NAME", "RESOURCE GROUP", "LOCATION", "IDENTITY", "HOST")

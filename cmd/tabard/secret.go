@@ -52,12 +52,6 @@ func (s *secret) names() (name, version string) {
 	return name, version
 }
 
-// vaultFlags name a vault of the service.
-type vaultFlags struct {
-	adminFlags
-	Vault string `arg:"" help:"Name of the vault."`
-}
-
 // A dataPlane is a client of one vault's secrets API.
 type dataPlane struct {
 	*admin
@@ -68,11 +62,7 @@ type dataPlane struct {
 // host that a request names: NAME.localhost is understood whatever a vault's public name is. So the admin token goes
 // where the address says, however that name resolves.
 func (f vaultFlags) dataPlane(ctx context.Context, s *stdio) (*dataPlane, error) {
-	a, err := f.open(s)
-	if err != nil {
-		return nil, err
-	}
-	v, _, err := a.vault(ctx, f.Vault)
+	a, v, _, err := f.connect(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +74,12 @@ func (f vaultFlags) dataPlane(ctx context.Context, s *stdio) (*dataPlane, error)
 // ask makes one request of the secrets API.
 func (p *dataPlane) ask(ctx context.Context, method, path string, body any) (raw json.RawMessage, err error) {
 	_, err = p.call(ctx, method, path, apiVersion(secretVersion), body, &raw)
-	return raw, hinted(err, exitNotFound, "`tabard secret list "+p.vault+"` shows what there is; a deleted secret is shown with --deleted")
+	return raw, p.hinted(err)
+}
+
+// hinted says where to look for what was not found.
+func (p *dataPlane) hinted(err error) error {
+	return hinted(err, exitNotFound, "`tabard secret list "+p.vault+"` shows what there is; a deleted secret is shown with --deleted")
 }
 
 func secretPath(name string) string { return "/secrets/" + url.PathEscape(name) }
@@ -199,7 +194,7 @@ func (p *dataPlane) version(ctx context.Context, name, version string) (json.Raw
 // items fetches all pages of a list.
 func (p *dataPlane) items(ctx context.Context, path string) ([]json.RawMessage, error) {
 	all, err := p.list(ctx, path, apiVersion(secretVersion))
-	return all, hinted(err, exitNotFound, "`tabard secret list "+p.vault+"` shows what there is; a deleted secret is shown with --deleted")
+	return all, p.hinted(err)
 }
 
 type secretListCmd struct {
@@ -243,11 +238,9 @@ func (c *secretListCmd) Run(ctx context.Context, s *stdio) error {
 	if err != nil {
 		return err
 	}
-	rows := make([]secret, len(all))
-	for i, raw := range all {
-		if err := json.Unmarshal(raw, &rows[i]); err != nil {
-			return err
-		}
+	rows, err := itemsOf[secret](all)
+	if err != nil {
+		return err
 	}
 	return s.print(c.JSON, armList{Value: all}, func(w io.Writer) {
 		switch {

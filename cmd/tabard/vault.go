@@ -73,6 +73,22 @@ func (a *admin) vault(ctx context.Context, name string) (*vault, json.RawMessage
 	return v, raw, json.Unmarshal(raw, v)
 }
 
+// vaultFlags name a vault of the service.
+type vaultFlags struct {
+	adminFlags
+	Vault string `arg:"" help:"Name or ARM id of the vault."`
+}
+
+// connect finds the service and, in it, the vault.
+func (f vaultFlags) connect(ctx context.Context, s *stdio) (*admin, *vault, json.RawMessage, error) {
+	a, err := f.open(s)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	v, raw, err := a.vault(ctx, f.Vault)
+	return a, v, raw, err
+}
+
 type vaultListCmd struct {
 	adminFlags
 	jsonFlag
@@ -97,11 +113,9 @@ func (c *vaultListCmd) Run(ctx context.Context, s *stdio) error {
 	if err != nil {
 		return err
 	}
-	rows := make([]vault, len(all))
-	for i, raw := range all {
-		if err := json.Unmarshal(raw, &rows[i]); err != nil {
-			return err
-		}
+	rows, err := itemsOf[vault](all)
+	if err != nil {
+		return err
 	}
 	return s.print(c.JSON, armList{Value: all}, func(w io.Writer) {
 		row(w, "NAME", "ACCESS", "URI")
@@ -145,11 +159,9 @@ func (a *admin) deletedVaults(ctx context.Context) ([]json.RawMessage, []deleted
 	if err != nil {
 		return nil, nil, err
 	}
-	list := make([]deletedVault, len(all))
-	for i, raw := range all {
-		if err := json.Unmarshal(raw, &list[i]); err != nil {
-			return nil, nil, err
-		}
+	list, err := itemsOf[deletedVault](all)
+	if err != nil {
+		return nil, nil, err
 	}
 	return all, list, nil
 }
@@ -168,9 +180,8 @@ func (a *admin) deletedVault(ctx context.Context, name string) (*deletedVault, e
 }
 
 type vaultShowCmd struct {
-	adminFlags
+	vaultFlags
 	jsonFlag
-	Vault string `arg:"" help:"Name or ARM id."`
 }
 
 func (vaultShowCmd) Help() string {
@@ -183,11 +194,7 @@ Example:
 }
 
 func (c *vaultShowCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	_, raw, err := a.vault(ctx, c.Vault)
+	_, _, raw, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -264,8 +271,7 @@ func (c *vaultCreateCmd) Run(ctx context.Context, s *stdio) error {
 }
 
 type vaultDeleteCmd struct {
-	adminFlags
-	Vault string `arg:"" help:"Name or ARM id."`
+	vaultFlags
 }
 
 func (vaultDeleteCmd) Help() string {
@@ -277,11 +283,7 @@ Example:
 }
 
 func (c *vaultDeleteCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	v, _, err := a.vault(ctx, c.Vault)
+	a, v, _, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}

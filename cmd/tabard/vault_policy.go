@@ -10,9 +10,8 @@ import (
 )
 
 type vaultPolicyListCmd struct {
-	adminFlags
+	vaultFlags
 	jsonFlag
-	Vault string `arg:"" help:"Name or ARM id."`
 }
 
 func (vaultPolicyListCmd) Help() string {
@@ -22,11 +21,7 @@ func (vaultPolicyListCmd) Help() string {
 }
 
 func (c *vaultPolicyListCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	v, _, err := a.vault(ctx, c.Vault)
+	_, v, _, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -53,9 +48,8 @@ func printPolicies(s *stdio, asJSON bool, v *vault) error {
 }
 
 type vaultPolicySetCmd struct {
-	adminFlags
+	vaultFlags
 	jsonFlag
-	Vault    string   `arg:"" help:"Name or ARM id."`
 	ObjectID string   `name:"object-id" required:"" help:"Object id of the principal; of an identity that is its principal id." placeholder:"GUID"`
 	Secrets  []string `required:"" help:"What it may do with secrets: get, list, set, delete, recover, backup, restore, purge, or all of these but purge." placeholder:"PERMISSION,..."`
 }
@@ -69,11 +63,7 @@ Example:
 }
 
 func (c *vaultPolicySetCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	v, _, err := a.vault(ctx, c.Vault)
+	a, v, _, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -118,8 +108,7 @@ func (a *admin) editPolicies(ctx context.Context, v *vault, how string, p access
 }
 
 type vaultPolicyRemoveCmd struct {
-	adminFlags
-	Vault    string `arg:"" help:"Name or ARM id."`
+	vaultFlags
 	ObjectID string `name:"object-id" required:"" help:"Object id of the principal." placeholder:"GUID"`
 }
 
@@ -132,11 +121,7 @@ Example:
 }
 
 func (c *vaultPolicyRemoveCmd) Run(ctx context.Context, s *stdio) error {
-	a, err := c.open(s)
-	if err != nil {
-		return err
-	}
-	v, _, err := a.vault(ctx, c.Vault)
+	a, v, _, err := c.connect(ctx, s)
 	if err != nil {
 		return err
 	}
