@@ -234,7 +234,7 @@ func (c Config) Validate() error {
 	}
 	c.acmeFaults(fault)
 	for _, u := range c.PublicURL {
-		if p, err := url.Parse(u); err != nil || p.Host == "" || p.Scheme != "http" && p.Scheme != "https" || strings.Trim(p.Path, "/") != "" || p.RawQuery != "" || p.Fragment != "" || p.User != nil {
+		if !isOrigin(u, "http", "https") {
 			fault("public-url: %q is not an origin like https://wps.example.com", u)
 		}
 	}

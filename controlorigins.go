@@ -2,7 +2,6 @@ package tabard
 
 import (
 	"net"
-	"net/url"
 	"slices"
 	"strings"
 )
@@ -47,21 +46,10 @@ func (o *origins) vaultSuffix() string {
 	return bases[0]
 }
 
-// armURLs are the configured origins of the control plane.
-func armURLs(cfg Config) []*url.URL {
-	var list []*url.URL
-	for _, text := range cfg.ARMURL {
-		if u, err := url.Parse(text); err == nil { // validated before
-			list = append(list, &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)})
-		}
-	}
-	return list
-}
-
 // armFaults reports what is wrong with the settings of the control plane.
 func (c Config) armFaults(fault func(format string, args ...any)) {
 	for _, text := range c.ARMURL {
-		if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		if !isOrigin(text, "https") {
 			fault("arm-url: %q is not an origin like https://arm.example.com", text)
 		}
 	}

@@ -30,7 +30,7 @@ type bound struct {
 }
 
 func newOrigins(cfg Config) *origins {
-	o := &origins{tlsOnly: cfg.TLSOnly, vaultURLs: vaultURLs(cfg), armURLs: armURLs(cfg)}
+	o := &origins{tlsOnly: cfg.TLSOnly, vaultURLs: originURLs(cfg.VaultURL), armURLs: originURLs(cfg.ARMURL)}
 	for _, text := range cfg.PublicURL {
 		if u, err := url.Parse(text); err == nil { // validated before
 			o.public = append(o.public, &url.URL{Scheme: u.Scheme, Host: plainHost(u)})
@@ -38,6 +38,23 @@ func newOrigins(cfg Config) *origins {
 	}
 	o.bound.Store(&bound{public: "127.0.0.1:0", admin: "127.0.0.1:0"})
 	return o
+}
+
+// isOrigin tells whether text is a scheme, of those, and a host, and nothing more.
+func isOrigin(text string, schemes ...string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && slices.Contains(schemes, u.Scheme) && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil
+}
+
+// originURLs are configured origins, which were validated before, with their hosts in lower case.
+func originURLs(texts []string) []*url.URL {
+	var list []*url.URL
+	for _, text := range texts {
+		if u, err := url.Parse(text); err == nil {
+			list = append(list, &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)})
+		}
+	}
+	return list
 }
 
 // plainHost is the host of an origin as clients spell it: in lower case, without the scheme's usual port.

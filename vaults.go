@@ -182,17 +182,6 @@ func (o *origins) vaultResources() []string {
 	return list
 }
 
-// vaultURLs are the configured origins of the vaults.
-func vaultURLs(cfg Config) []*url.URL {
-	var list []*url.URL
-	for _, text := range cfg.VaultURL {
-		if u, err := url.Parse(text); err == nil { // validated before
-			list = append(list, &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)})
-		}
-	}
-	return list
-}
-
 // vaultFaults reports what is wrong with the settings of vaults.
 func (c Config) vaultFaults(fault func(format string, args ...any)) {
 	for name, addr := range c.VaultListen {
@@ -204,7 +193,7 @@ func (c Config) vaultFaults(fault func(format string, args ...any)) {
 		}
 	}
 	for _, text := range c.VaultURL {
-		if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "https" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		if !isOrigin(text, "https") {
 			fault("vault-url: %q is not an origin like https://kv.example.com", text)
 		}
 	}
