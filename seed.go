@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -94,27 +95,10 @@ func (p selfService) Do(ctx context.Context, r apply.Request) (*apply.Response, 
 	if r.Body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	w := &heldAnswer{header: http.Header{}}
-	p.admin.ServeHTTP(w, req)
-	return &apply.Response{Status: max(w.status, http.StatusOK), Body: w.body.Bytes(), Warnings: w.header.Values("X-Tabard-Warning")}, nil
-}
-
-// heldAnswer takes an answer into memory.
-type heldAnswer struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (a *heldAnswer) Header() http.Header { return a.header }
-
-func (a *heldAnswer) WriteHeader(status int) {
-	if a.status == 0 {
-		a.status = status
+	res, err := inProcess{p.admin}.RoundTrip(req)
+	if err != nil {
+		return nil, err
 	}
-}
-
-func (a *heldAnswer) Write(b []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	return a.body.Write(b)
+	text, err := io.ReadAll(res.Body)
+	return &apply.Response{Status: res.StatusCode, Body: text, Warnings: res.Header.Values("X-Tabard-Warning")}, err
 }

@@ -179,7 +179,7 @@ func (s *Server) deriveServiceKey(in *settings.Instance) string {
 	return base64.StdEncoding.EncodeToString(key)
 }
 
-// inProcess answers requests by calling a handler, without a connection. It is for small documents.
+// inProcess answers requests by calling a handler, without a connection. It holds the whole answer.
 type inProcess struct{ handler http.Handler }
 
 // RoundTrip implements http.RoundTripper.
@@ -191,8 +191,9 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	if in.Body == nil {
 		in.Body = http.NoBody // as a server's requests have it
 	}
-	out := &answer{header: http.Header{}, status: http.StatusOK}
+	out := &answer{header: http.Header{}}
 	p.handler.ServeHTTP(out, in)
+	out.WriteHeader(http.StatusOK) // unless it said something else
 	return &http.Response{
 		Status: http.StatusText(out.status), StatusCode: out.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: out.header, Body: io.NopCloser(&out.body), ContentLength: int64(out.body.Len()), Request: r,
@@ -206,6 +207,16 @@ type answer struct {
 	body   bytes.Buffer
 }
 
-func (a *answer) Header() http.Header         { return a.header }
-func (a *answer) WriteHeader(status int)      { a.status = status }
-func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
+func (a *answer) Header() http.Header { return a.header }
+
+// WriteHeader implements http.ResponseWriter: the first status counts.
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	return a.body.Write(p)
+}
