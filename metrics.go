@@ -69,7 +69,6 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	case errors.As(err, &refused):
 		writeError(w, refused.Status, "ServiceUnavailable", refused.Message)
 	default:
-		w.Header().Set("WWW-Authenticate", `Bearer realm="tabard admin"`)
-		writeError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error())
+		unauthorized(w, err)
 	}
 }

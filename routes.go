@@ -133,8 +133,7 @@ func (s *Server) adminHandler(stopping <-chan struct{}) http.Handler {
 // asAdmin serves what only the admin token may do.
 func (s *Server) asAdmin(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 	if err := s.admin.authorize(r); err != nil {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="tabard admin"`)
-		writeError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error())
+		unauthorized(w, err)
 		return
 	}
 	serve(w, r)
