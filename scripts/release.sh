@@ -10,7 +10,7 @@ version=${VERSION:-$(git describe --tags --always --dirty)}
 platforms=${PLATFORMS:-"linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64"}
 go=${GO:-go}
 
-if [ -f scripts/portal.sh ]; then STRICT=1 sh scripts/portal.sh; fi # the web page that the binary embeds
+STRICT=1 sh scripts/portal.sh # the web page that the binary embeds
 
 rm -rf dist
 mkdir -p dist
