@@ -144,10 +144,9 @@ func (s *Snapshot) DataKey() ([]byte, error) {
 
 // A Restoration fills an empty fabric with what a Snapshot held. Until Finish no store opens it.
 type Restoration struct {
-	fabric  *fabric.Fabric
-	keys    *keyset.Handle
-	store   *Store // without watchers: to seal and unseal
-	buckets map[string]jetstream.KeyValue
+	store    *Store // without watchers: to unseal
+	buckets  map[string]jetstream.KeyValue
+	journals map[string]string // subjects of those that are made, by name
 }
 
 // BeginRestoration takes the snapshot's data key. A fabric that holds a store already is refused.
@@ -169,7 +168,7 @@ func BeginRestoration(ctx context.Context, f *fabric.Fabric, dataKey []byte) (*R
 	if err != nil {
 		return nil, errors.New("store: restore: the data key cannot be used")
 	}
-	return &Restoration{fabric: f, keys: keys, store: &Store{fabric: f, keys: keys, data: data}, buckets: map[string]jetstream.KeyValue{}}, nil
+	return &Restoration{store: &Store{fabric: f, keys: keys, data: data}, buckets: map[string]jetstream.KeyValue{}, journals: map[string]string{}}, nil
 }
 
 // Add writes one document or entry, after it was unsealed at its place.
@@ -192,7 +191,7 @@ func (r *Restoration) Add(ctx context.Context, item Sealed) error {
 		if item.Bucket == metaBucket {
 			return fmt.Errorf("store: restore: bucket name %s is taken", item.Bucket)
 		}
-		if kv, err = openBucket(ctx, r.fabric, item.Bucket, "sealed documents: "+item.Bucket); err != nil {
+		if kv, err = openBucket(ctx, r.store.fabric, item.Bucket, "sealed documents: "+item.Bucket); err != nil {
 			return fmt.Errorf("store: restore: %w", err)
 		}
 		r.buckets[item.Bucket] = kv
@@ -208,12 +207,17 @@ func (r *Restoration) Add(ctx context.Context, item Sealed) error {
 }
 
 func (r *Restoration) append(ctx context.Context, item Sealed) error {
-	js := r.fabric.JetStream()
-	cfg := journalStream(item.Journal, r.fabric.Replicas()) // whoever opens it bounds it
-	if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
-		return fmt.Errorf("store: restore: journal %s: %w", item.Journal, err)
+	js := r.store.fabric.JetStream()
+	subject, made := r.journals[item.Journal]
+	if !made {
+		cfg := journalStream(item.Journal, r.store.fabric.Replicas()) // whoever opens it bounds it
+		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("store: restore: journal %s: %w", item.Journal, err)
+		}
+		subject = cfg.Subjects[0]
+		r.journals[item.Journal] = subject
 	}
-	if _, err := js.Publish(ctx, cfg.Subjects[0], item.Data); err != nil {
+	if _, err := js.Publish(ctx, subject, item.Data); err != nil {
 		return fmt.Errorf("store: restore: journal %s: %w", item.Journal, err)
 	}
 	return nil
@@ -225,11 +229,11 @@ func (r *Restoration) Finish(ctx context.Context, key MasterKey) error {
 	if err != nil {
 		return fmt.Errorf("store: restore: %w", err)
 	}
-	sealed, err := wrapDataKey(r.keys, master)
+	sealed, err := wrapDataKey(r.store.keys, master)
 	if err != nil {
 		return fmt.Errorf("store: restore: %w", err)
 	}
-	meta, err := openBucket(ctx, r.fabric, metaBucket, "the sealed data key")
+	meta, err := openBucket(ctx, r.store.fabric, metaBucket, "the sealed data key")
 	if err != nil {
 		return fmt.Errorf("store: restore: %w", err)
 	}
