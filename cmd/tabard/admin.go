@@ -200,6 +200,22 @@ func (a *admin) call(ctx context.Context, method, path string, query url.Values,
 
 // do sends one request and turns refusals into errors; the caller closes the body.
 func (a *admin) do(ctx context.Context, method, path string, query url.Values, body any, accept string) (*http.Response, error) {
+	resp, err := a.send(ctx, method, path, query, body, accept)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		return nil, refusal(resp)
+	}
+	for _, warning := range resp.Header.Values("X-Tabard-Warning") { // done, but probably not meant so
+		a.stdio.note("warning: %s", warning)
+	}
+	return resp, nil
+}
+
+// send sends one request, whatever the answer's status; the caller closes the body.
+func (a *admin) send(ctx context.Context, method, path string, query url.Values, body any, accept string) (*http.Response, error) {
 	var content io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -225,13 +241,6 @@ func (a *admin) do(ctx context.Context, method, path string, query url.Values, b
 	resp, err := a.http.Do(req)
 	if err != nil {
 		return nil, unreachable(err, a.base)
-	}
-	if resp.StatusCode >= 300 {
-		defer resp.Body.Close()
-		return nil, refusal(resp)
-	}
-	for _, warning := range resp.Header.Values("X-Tabard-Warning") { // done, but probably not meant so
-		a.stdio.note("warning: %s", warning)
 	}
 	return resp, nil
 }

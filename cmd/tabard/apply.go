@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,35 +53,13 @@ type overHTTP struct{ *admin }
 func (o overHTTP) Do(ctx context.Context, r apply.Request) (*apply.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	var content io.Reader
-	if r.Body != nil {
-		text, err := json.Marshal(r.Body)
-		if err != nil {
-			return nil, err
-		}
-		content = bytes.NewReader(text)
-	}
-	base, host := o.base, ""
+	to := *o.admin
 	if r.Vault != "" {
-		base, host = o.vaultHost(r.Vault)
+		to.base, to.host = o.vaultHost(r.Vault)
 	}
-	address := base + r.Path
-	if len(r.Query) > 0 {
-		address += "?" + r.Query.Encode()
-	}
-	req, err := http.NewRequestWithContext(ctx, r.Method, address, content)
+	resp, err := to.send(ctx, r.Method, r.Path, r.Query, r.Body, "application/json")
 	if err != nil {
 		return nil, err
-	}
-	req.Host = host
-	req.Header.Set("Authorization", "Bearer "+o.token)
-	req.Header.Set("Accept", "application/json")
-	if r.Body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := o.http.Do(req)
-	if err != nil {
-		return nil, unreachable(err, o.base)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusUnauthorized {
