@@ -42,7 +42,7 @@ func (l *Log) Find(ctx context.Context, q Query) (found []Record, next string, e
 			}
 		}
 		c := newer(read[0], read[1])
-		if c == nil || !q.From.IsZero() && c.head.Time.Before(q.From) {
+		if c == nil || !q.From.IsZero() && c.ahead[0].Time.Before(q.From) {
 			return found, "", nil
 		}
 		if len(found) == q.Limit || scanned == maxScan {
@@ -58,59 +58,50 @@ func (l *Log) Find(ctx context.Context, q Query) (found []Record, next string, e
 // A cursor walks one journal backwards.
 type cursor struct {
 	journal *store.Journal
-	before  uint64 // all below have not been read; 0: nothing has
-	queue   []*Record
-	seqs    []uint64
-	head    *Record
-	done    bool
+	before  uint64      // all below have not been read; 0: nothing has
+	ahead   []sequenced // read, and not taken yet
+	done    bool        // nothing is left to read
+}
+
+type sequenced struct {
+	*Record
+	sequence uint64
 }
 
 // fill reads ahead unless something is there.
 func (c *cursor) fill(ctx context.Context) error {
-	const ahead = 64
-	if c.head != nil || c.done {
+	const most = 64
+	if len(c.ahead) > 0 || c.done {
 		return nil
 	}
-	if len(c.queue) == 0 {
-		var bad error
-		err := c.journal.Back(ctx, c.before, func(e store.Entry) bool {
-			r := &Record{}
-			if err := json.Unmarshal(e.Data, r); err != nil {
-				bad = fmt.Errorf("audit: record %d does not decode", e.Sequence)
-				return false
-			}
-			c.queue, c.seqs, c.before = append(c.queue, r), append(c.seqs, e.Sequence), e.Sequence
-			return len(c.queue) < ahead && e.Sequence > 1
-		})
-		if err = errors.Join(err, bad); err != nil {
-			return err
+	var bad error
+	err := c.journal.Back(ctx, c.before, func(e store.Entry) bool {
+		r := &Record{}
+		if err := json.Unmarshal(e.Data, r); err != nil {
+			bad = fmt.Errorf("audit: record %d does not decode", e.Sequence)
+			return false
 		}
-		if len(c.queue) == 0 {
-			c.done = true
-			return nil
-		}
-	}
-	c.head, c.queue = c.queue[0], c.queue[1:]
-	return nil
+		c.ahead, c.before = append(c.ahead, sequenced{r, e.Sequence}), e.Sequence
+		return len(c.ahead) < most && e.Sequence > 1
+	})
+	c.done = len(c.ahead) == 0 || c.before == 1
+	return errors.Join(err, bad)
 }
 
 func (c *cursor) take() *Record {
-	r := c.head
-	c.head, c.seqs = nil, c.seqs[1:]
-	if len(c.queue) == 0 && c.before == 1 {
-		c.done = true
-	}
+	r := c.ahead[0].Record
+	c.ahead = c.ahead[1:]
 	return r
 }
 
 // newer is the cursor whose next record is the later one, nil at the end of both.
 func newer(a, b *cursor) *cursor {
 	switch {
-	case a.head == nil && b.head == nil:
+	case len(a.ahead) == 0 && len(b.ahead) == 0:
 		return nil
-	case a.head == nil:
+	case len(a.ahead) == 0:
 		return b
-	case b.head == nil || !b.head.Time.After(a.head.Time):
+	case len(b.ahead) == 0 || !b.ahead[0].Time.After(a.ahead[0].Time):
 		return a
 	}
 	return b
@@ -119,8 +110,8 @@ func newer(a, b *cursor) *cursor {
 // position is the sequence below which to go on: 1 for nothing, 0 for everything.
 func (c *cursor) position() uint64 {
 	switch {
-	case len(c.seqs) > 0:
-		return c.seqs[0] + 1
+	case len(c.ahead) > 0:
+		return c.ahead[0].sequence + 1
 	case c.done:
 		return 1
 	}
