@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// graphKind is an object of the directory, known by its display name: applications, their service principals, their
-// federated credentials, and assignments of their roles.
+// graphKind is an object of the directory, known by its display name: applications, their service principals and their
+// federated credentials.
 type graphKind struct {
 	armKind
 	path string // of the object, once it is known

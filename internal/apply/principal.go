@@ -26,9 +26,9 @@ func principalResource(kind, name, subscription, group string) string {
 	return "/subscriptions/" + subscription + "/resourceGroups/" + group + "/providers/" + kind + "/" + name
 }
 
-// namesPrincipal tells whether a resource names another one as a principal.
-func namesPrincipal(ctx context.Context, r, other *template.Resource) bool {
-	for _, v := range r.Members(ctx, "principal") {
+// namesPrincipal tells whether a resource that has these values of "principal" names another one as a principal.
+func namesPrincipal(r *template.Resource, principals []any, other *template.Resource) bool {
+	for _, v := range principals {
 		p := object(v)
 		for member, kind := range map[string]string{"instance": instanceType, "identity": identityType, "application": "Microsoft.Graph/applications"} {
 			name := text(get(p, member))
@@ -43,10 +43,7 @@ func namesPrincipal(ctx context.Context, r, other *template.Resource) bool {
 			}
 		}
 	}
-	if strings.EqualFold(r.Type, "Microsoft.Graph/servicePrincipals") || strings.HasPrefix(strings.ToLower(r.Type), "microsoft.graph/approleassignedto") {
-		return strings.EqualFold(other.Type, "Microsoft.Graph/applications")
-	}
-	return false
+	return strings.EqualFold(r.Type, "Microsoft.Graph/servicePrincipals") && strings.EqualFold(other.Type, "Microsoft.Graph/applications")
 }
 
 // replacePrincipal puts the object id of a named principal in place of its name.

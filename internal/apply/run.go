@@ -81,7 +81,6 @@ var ranks = map[string]int{
 	"microsoft.signalrservice/webpubsub/customdomains":                              52,
 	"microsoft.signalrservice/webpubsub/sharedprivatelinkresources":                 53,
 	"microsoft.signalrservice/webpubsub/hubs":                                       60,
-	"microsoft.graph/approleassignedto":                                             70,
 	"microsoft.authorization/roleassignments":                                       80,
 }
 
@@ -103,8 +102,9 @@ func order(ctx context.Context, set *template.Set) (sorted []*template.Resource,
 		if err != nil {
 			errs = append(errs, err)
 		}
+		principals := r.Members(ctx, "principal")
 		for _, other := range set.Resources {
-			if other != r && namesPrincipal(ctx, r, other) && !slices.Contains(list, other) {
+			if other != r && namesPrincipal(r, principals, other) && !slices.Contains(list, other) {
 				list = append(list, other)
 			}
 		}
@@ -115,9 +115,10 @@ func order(ctx context.Context, set *template.Set) (sorted []*template.Resource,
 	}
 	waiting := slices.Clone(set.Resources)
 	slices.SortStableFunc(waiting, func(a, b *template.Resource) int { return cmp.Compare(rank(a), rank(b)) })
+	placed := map[*template.Resource]bool{}
 	for len(waiting) > 0 {
 		i := slices.IndexFunc(waiting, func(r *template.Resource) bool {
-			return !slices.ContainsFunc(needs[r], func(n *template.Resource) bool { return slices.Contains(waiting, n) })
+			return !slices.ContainsFunc(needs[r], func(n *template.Resource) bool { return !placed[n] })
 		})
 		if i < 0 {
 			var names []string
@@ -126,6 +127,7 @@ func order(ctx context.Context, set *template.Set) (sorted []*template.Resource,
 			}
 			return nil, nil, fmt.Errorf("these resources need each other in a circle: %s", strings.Join(names, ", "))
 		}
+		placed[waiting[i]] = true
 		sorted, waiting = append(sorted, waiting[i]), slices.Delete(waiting, i, i+1)
 	}
 	return sorted, needs, nil
