@@ -101,13 +101,9 @@ func (k *armKind) nameIdentities(body map[string]any) {
 	for name, v := range named {
 		if !strings.HasPrefix(name, "/") {
 			delete(named, name)
-			named[k.identityID(name)] = v
+			named[principalResource(identityType, name, k.Subscription, k.group())] = v
 		}
 	}
-}
-
-func (k *armKind) identityID(name string) string {
-	return "/subscriptions/" + k.Subscription + "/resourceGroups/" + k.group() + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name
 }
 
 func (k *armKind) group() string {
@@ -285,6 +281,9 @@ func (k *policiesKind) prepare(ctx context.Context, body map[string]any) (map[st
 
 func (k *policiesKind) compare(wanted, current map[string]any) []Difference {
 	now := items(at(current, "properties.accessPolicies"))
+	if k.how() == "replace" {
+		return compare("Microsoft.KeyVault/vaults", map[string]any{"properties": get(wanted, "properties"), "tags": get(current, "tags")}, map[string]any{"properties": map[string]any{"accessPolicies": now}, "tags": get(current, "tags")})
+	}
 	var found []Difference
 	for i, w := range items(at(wanted, "properties.accessPolicies")) {
 		id, have := text(get(object(w), "objectId")), map[string]any(nil)
@@ -308,9 +307,6 @@ func (k *policiesKind) compare(wanted, current map[string]any) []Difference {
 				}
 			}
 		}
-	}
-	if k.how() == "replace" {
-		return compare("Microsoft.KeyVault/vaults", map[string]any{"properties": get(wanted, "properties"), "tags": get(current, "tags")}, map[string]any{"properties": map[string]any{"accessPolicies": now}, "tags": get(current, "tags")})
 	}
 	return found
 }

@@ -18,7 +18,7 @@ const (
 	identityType = "Microsoft.ManagedIdentity/userAssignedIdentities"
 )
 
-// principalID is the ARM id that a name stands for.
+// principalResource is the ARM id that a name stands for.
 func principalResource(kind, name, subscription, group string) string {
 	if strings.HasPrefix(name, "/") {
 		return name
@@ -109,16 +109,9 @@ func (k *armKind) objectID(ctx context.Context, id, path, otherwise string) (any
 		return found, nil
 	}
 	if k.DryRun {
-		return template.Unknown{Of: shortID(id)}, nil
+		return template.Unknown{Of: template.ShortID(id)}, nil
 	}
-	return nil, fmt.Errorf("%s %s", shortID(id), otherwise)
-}
-
-func shortID(id string) string {
-	if _, rest, ok := strings.Cut(id, "/providers/"); ok {
-		return rest
-	}
-	return id
+	return nil, fmt.Errorf("%s %s", template.ShortID(id), otherwise)
 }
 
 // applicationPrincipal is the object id of an application's service principal.

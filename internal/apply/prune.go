@@ -40,10 +40,10 @@ func (r *runner) inventory(ctx context.Context) (inv Inventory, err error) {
 }
 
 // remember adds what was created to the inventory. Nothing is written if nothing changed.
-func (r *runner) remember(ctx context.Context, before Inventory, _ *template.Set) error {
-	now := Inventory{Resources: slices.Clone(before.Resources), ETag: before.ETag}
-	changed := slices.ContainsFunc(before.Resources, func(o Owned) bool { return o.Path == "" })
-	now.Resources = slices.DeleteFunc(now.Resources, func(o Owned) bool { return o.Path == "" })
+func (r *runner) remember(ctx context.Context, before Inventory) error {
+	now := Inventory{ETag: before.ETag}
+	now.Resources = slices.DeleteFunc(slices.Clone(before.Resources), func(o Owned) bool { return o.Path == "" })
+	changed := len(now.Resources) < len(before.Resources)
 	for _, o := range r.made {
 		if o.Path == "" {
 			continue

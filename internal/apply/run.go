@@ -164,7 +164,7 @@ func Run(ctx context.Context, set *template.Set, opt Options) (*Result, error) {
 			c.Action, c.Error = Skipped, "it needs "+needs[res][i].Name+", which failed"
 		} else if err := r.one(ctx, res, &c); err != nil {
 			if ctx.Err() != nil {
-				return result, errors.Join(ctx.Err(), r.remember(context.WithoutCancel(ctx), before, set))
+				return result, errors.Join(ctx.Err(), r.remember(context.WithoutCancel(ctx), before))
 			}
 			var refused *RefusedError
 			c.Action, c.Error, c.Refused = Failed, err.Error(), errors.As(err, &refused)
@@ -178,7 +178,7 @@ func Run(ctx context.Context, set *template.Set, opt Options) (*Result, error) {
 			result.Changes = append(result.Changes, r.prune(ctx, &before, set)...)
 		}
 	}
-	return result, r.remember(ctx, before, set)
+	return result, r.remember(ctx, before)
 }
 
 // one brings one resource to what it should be.
@@ -209,7 +209,7 @@ func (r *runner) one(ctx context.Context, res *template.Resource, c *Change) err
 	if r.DryRun {
 		return nil
 	}
-	if u, ok := stillUnknown(wanted); ok {
+	if u, ok := template.FindUnknown(wanted); ok {
 		return fmt.Errorf("a value is not known: %s", u)
 	}
 	c.Warnings, err = k.write(ctx, wanted, current)
@@ -224,24 +224,4 @@ func (r *runner) one(ctx context.Context, res *template.Resource, c *Change) err
 		r.made = append(r.made, owned)
 	}
 	return nil
-}
-
-func stillUnknown(v any) (string, bool) {
-	switch v := v.(type) {
-	case template.Unknown:
-		return v.String(), true
-	case []any:
-		for _, item := range v {
-			if u, ok := stillUnknown(item); ok {
-				return u, true
-			}
-		}
-	case map[string]any:
-		for _, item := range v {
-			if u, ok := stillUnknown(item); ok {
-				return u, true
-			}
-		}
-	}
-	return "", false
 }

@@ -204,7 +204,7 @@ func (ev *evaluator) expression(e *expression, sc *scope) (v any, err error) {
 
 // take is a member of an object or an element of a list.
 func take(v, key any, safe bool) (any, error) {
-	if u, ok := unknown(v, key); ok {
+	if u, ok := FindUnknown(v, key); ok {
 		return u, nil
 	}
 	switch of := v.(type) {
@@ -236,19 +236,19 @@ func take(v, key any, safe bool) (any, error) {
 	return nil, fmt.Errorf("%v cannot be taken of a value that is %s", key, kindOf(v))
 }
 
-// unknown finds a value among the arguments that is not known yet.
-func unknown(values ...any) (Unknown, bool) {
+// FindUnknown finds a value within the arguments that is not known yet.
+func FindUnknown(values ...any) (Unknown, bool) {
 	for _, v := range values {
 		switch v := v.(type) {
 		case Unknown:
 			return v, true
 		case []any:
-			if u, ok := unknown(v...); ok {
+			if u, ok := FindUnknown(v...); ok {
 				return u, true
 			}
 		case map[string]any:
 			for _, m := range v {
-				if u, ok := unknown(m); ok {
+				if u, ok := FindUnknown(m); ok {
 					return u, true
 				}
 			}
@@ -283,7 +283,7 @@ func (ev *evaluator) call(e *expression, sc *scope) (any, error) {
 		return nil, fmt.Errorf("%s() does not take %d arguments", e.call, len(args))
 	}
 	if !f.raw {
-		if u, ok := unknown(args...); ok {
+		if u, ok := FindUnknown(args...); ok {
 			return u, nil
 		}
 	}

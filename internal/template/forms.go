@@ -241,7 +241,7 @@ func referenceForm(ev *evaluator, e *expression, sc *scope) (any, error) {
 	}
 	if doc == nil {
 		if ev.run.planned(target) {
-			return Unknown{short(target)}, nil
+			return Unknown{ShortID(target)}, nil
 		}
 		return nil, fmt.Errorf("reference(): there is no %s", target)
 	}
@@ -274,13 +274,13 @@ func listing(ev *evaluator, e *expression, sc *scope) (any, error) {
 	}
 	doc, err := ev.state.List(ev.ctx, target, e.call, version)
 	if doc == nil && err == nil {
-		return Unknown{short(target)}, nil
+		return Unknown{ShortID(target)}, nil
 	}
 	return doc, err
 }
 
-// short is an id without where it is.
-func short(id string) string {
+// ShortID is an id without where it is.
+func ShortID(id string) string {
 	if _, rest, ok := strings.Cut(id, "/providers/"); ok {
 		return rest
 	}

@@ -250,7 +250,7 @@ func (r *run) single(ctx context.Context, sc *scope, n *node, symbol, loop strin
 	}
 	key := strings.ToLower(res.ID)
 	if before := r.byID[key]; before != nil && !(before.Existing || res.Existing) {
-		return n.errorf("%s is there already, at %s", short(res.ID), before.Pos)
+		return n.errorf("%s is there already, at %s", ShortID(res.ID), before.Pos)
 	} else if before == nil || before.Existing {
 		r.byID[key] = res
 	}
