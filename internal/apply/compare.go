@@ -33,7 +33,7 @@ var asIDs = map[string]bool{"principalid": true, "objectid": true, "tenantid": t
 // not compared then, so that what the service adds by itself is no difference.
 type rules struct {
 	settable []string       // paths of members that are reset when they are left out
-	initial  map[string]any // values of such members that are not empty, and count as left out
+	initial  map[string]any // values of members that are not empty, and count as left out
 	ignored  []string       // paths of members that have no effect, or are only told
 }
 
@@ -52,6 +52,8 @@ var typeRules = map[string]rules{
 	},
 	"microsoft.keyvault/vaults": {
 		settable: []string{"tags", "properties.accessPolicies", "properties.enableRbacAuthorization"},
+		initial: map[string]any{"properties.publicNetworkAccess": "Enabled", "properties.enableSoftDelete": true, "properties.softDeleteRetentionInDays": int64(90),
+			"properties.networkAcls": map[string]any{"defaultAction": "Allow"}, "properties.sku": map[string]any{"name": "standard"}},
 		ignored: []string{"properties.vaultUri", "properties.provisioningState", "properties.createMode", "properties.hsmPoolResourceId", "properties.privateEndpointConnections",
 			"properties.sku.family", "properties.enabledForDeployment", "properties.enabledForDiskEncryption", "properties.enabledForTemplateDeployment"},
 	},

@@ -316,17 +316,6 @@ func (e *exporter) vaults(ctx context.Context) error {
 			continue
 		}
 		properties := object(get(doc, "properties"))
-		if acls := object(get(properties, "networkAcls")); strings.EqualFold(text(get(acls, "defaultAction")), "Allow") {
-			delete(properties, "networkAcls")
-		}
-		for name, initial := range map[string]any{"publicNetworkAccess": "Enabled", "enableSoftDelete": true, "softDeleteRetentionInDays": int64(90)} {
-			if get(properties, name) == initial {
-				delete(properties, name)
-			}
-		}
-		if strings.EqualFold(text(at(doc, "properties.sku.name")), "standard") {
-			delete(properties, "sku")
-		}
 		tenant := text(get(properties, "tenantId"))
 		delete(properties, "tenantId")
 		for _, item := range items(get(properties, "accessPolicies")) {
