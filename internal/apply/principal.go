@@ -78,7 +78,7 @@ func (k *armKind) principal(ctx context.Context, named map[string]any) (any, err
 		case "instance":
 			return k.instancePrincipal(ctx, principalResource(instanceType, name, k.Subscription, k.group()))
 		case "identity":
-			return k.objectID(ctx, principalResource(identityType, name, k.Subscription, k.group()), "properties.principalId", "is not there")
+			return k.identityPrincipal(ctx, principalResource(identityType, name, k.Subscription, k.group()))
 		case "application":
 			return k.applicationPrincipal(ctx, name)
 		}
@@ -94,17 +94,22 @@ func (k *armKind) instancePrincipal(ctx context.Context, id string) (any, error)
 		return nil, err
 	}
 	for user := range object(at(doc, "identity.userAssignedIdentities")) {
-		return k.objectID(ctx, user, "properties.principalId", "is not there")
+		return k.identityPrincipal(ctx, user)
 	}
-	return k.objectID(ctx, id, "identity.principalId", "has no managed identity")
+	return k.objectID(id, doc, "identity.principalId", "has no managed identity")
 }
 
-// objectID reads an id from a resource. In a dry run it may be known only later.
-func (k *armKind) objectID(ctx context.Context, id, path, otherwise string) (any, error) {
+// identityPrincipal is the object id of a user-assigned identity.
+func (k *armKind) identityPrincipal(ctx context.Context, id string) (any, error) {
 	doc, err := k.state.Resource(ctx, id, "")
 	if err != nil {
 		return nil, err
 	}
+	return k.objectID(id, doc, "properties.principalId", "is not there")
+}
+
+// objectID takes an object id from a resource. In a dry run it may be known only later.
+func (k *armKind) objectID(id string, doc map[string]any, path, otherwise string) (any, error) {
 	if found := text(at(doc, path)); found != "" {
 		return found, nil
 	}
