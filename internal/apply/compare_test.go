@@ -1,8 +1,11 @@
 package apply
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -77,6 +80,33 @@ func TestDifferencesShowNoSecret(t *testing.T) {
 	text, err := json.Marshal(compare("A.B/c", wanted, map[string]any{"properties": map[string]any{"clientSecret": "old-" + canary}}))
 	if err != nil || strings.Contains(string(text), canary) || !strings.Contains(string(text), "(known after x is there)") {
 		t.Errorf("%s %v", text, err)
+	}
+}
+
+// A fixed service answers by the end of the path.
+type fixed map[string]string
+
+func (f fixed) Do(_ context.Context, r Request) (*Response, error) {
+	body, ok := f[r.Path[strings.LastIndexByte(r.Path, '/')+1:]]
+	if !ok {
+		return &Response{Status: http.StatusNotFound}, nil
+	}
+	return &Response{Status: http.StatusOK, Body: []byte(body)}, nil
+}
+
+// What stood for an id in the file is not sent besides it, however it is spelled.
+func TestNamesAreReplacedInAnyCase(t *testing.T) {
+	service := client{fixed{
+		"roleDefinitions":   `{"value":[{"id":"/roles/owner"}]}`,
+		"servicePrincipals": `{"value":[{"id":"p","servicePrincipalType":"Application"}]}`,
+	}}
+	k := &armKind{runner: &runner{client: service, state: state{service}}, res: &template.Resource{Type: "Microsoft.Authorization/roleAssignments"}}
+	got, err := k.prepare(t.Context(), parse(t, `{"properties":{"Role":"Owner","Principal":{"Application":"shop"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := parse(t, `{"properties":{"roleDefinitionId":"/roles/owner","principalId":"p"}}`); !reflect.DeepEqual(got, want) {
+		t.Errorf("%v is sent, want %v", got, want)
 	}
 }
 

@@ -47,22 +47,16 @@ func (k *graphKind) prepare(_ context.Context, body map[string]any) (map[string]
 			flat[name] = value
 		}
 	}
-	for name := range flat {
-		if strings.EqualFold(name, "uniqueName") || strings.EqualFold(name, "application") {
-			delete(flat, name)
-		}
-	}
+	drop(flat, "uniqueName")
+	drop(flat, "application")
 	switch k.collection() {
 	case "applications":
 		if get(flat, "displayName") == nil {
 			flat["displayName"] = k.res.Name
 		}
 	case "servicePrincipals":
-		for name := range flat { // who it is, its name says
-			if n := strings.ToLower(name); n == "appid" || n == "displayname" {
-				delete(flat, name)
-			}
-		}
+		drop(flat, "appId") // who it is, its name says
+		drop(flat, "displayName")
 	case "federatedIdentityCredentials":
 		flat["name"] = k.res.Name[strings.LastIndexByte(k.res.Name, '/')+1:]
 	}

@@ -146,7 +146,7 @@ func (k *armKind) assignment(ctx context.Context, properties map[string]any) err
 	if err != nil {
 		return err
 	}
-	delete(properties, "role")
+	drop(properties, "role")
 	properties["roleDefinitionId"] = id
 	return nil
 }

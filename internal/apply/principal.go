@@ -59,7 +59,7 @@ func (k *armKind) replacePrincipal(ctx context.Context, o map[string]any, member
 	if err != nil {
 		return fmt.Errorf("principal: %w", err)
 	}
-	delete(o, "principal")
+	drop(o, "principal")
 	o[member] = id
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -210,6 +211,11 @@ func get(o map[string]any, name string) any {
 		}
 	}
 	return nil
+}
+
+// drop removes a member ignoring case.
+func drop(o map[string]any, name string) {
+	maps.DeleteFunc(o, func(n string, _ any) bool { return strings.EqualFold(n, name) })
 }
 
 func text(v any) string {
