@@ -174,7 +174,7 @@ func (w *walker) expression(e *expression, sc *scope, depth int) {
 			if b := sc.params[strings.ToLower(key)]; b.node != nil {
 				w.node(b.node, b.scope, depth+1)
 			}
-		} else if n, inner, err := sc.variable(key); err == nil {
+		} else if n, _, inner, err := sc.variable(key); err == nil {
 			w.node(n, inner, depth+1)
 		}
 	}

@@ -125,48 +125,40 @@ func variablesForm(ev *evaluator, e *expression, sc *scope) (any, error) {
 	if sc.functions {
 		return nil, fmt.Errorf("a function of the template cannot use variables()")
 	}
-	n, inner, err := sc.variable(name)
+	n, loop, inner, err := sc.variable(name)
 	if err != nil {
 		return nil, err
 	}
-	if n == nil { // of a loop
-		return ev.variableLoop(name, sc)
+	if loop {
+		out := map[string]any{}
+		err := ev.propertyLoops(&node{n.Pos, []*node{n}}, inner, out)
+		v, _ := member(out, name)
+		return v, err
 	}
 	return ev.node(n, inner)
 }
 
-// variable finds a variable, and the scope in which it is computed: there it cannot be used again.
-func (s *scope) variable(name string) (*node, *scope, error) {
+// variable finds a variable, or the loop that makes it, and the scope in which it is computed: there it cannot be used
+// again.
+func (s *scope) variable(name string) (n *node, loop bool, inner *scope, err error) {
 	key := strings.ToLower(name)
 	if s.vars[key] {
-		return nil, nil, fmt.Errorf("variable %q refers to itself", name)
+		return nil, false, nil, fmt.Errorf("variable %q refers to itself", name)
 	}
-	inner := *s
-	inner.vars = map[string]bool{key: true}
+	within := *s
+	within.vars = map[string]bool{key: true}
 	for other := range s.vars {
-		inner.vars[other] = true
+		within.vars[other] = true
 	}
 	if n := s.tpl.variables.get(name); n != nil && !strings.EqualFold(name, "copy") {
-		return n, &inner, nil
+		return n, false, &within, nil
 	}
 	for _, item := range s.tpl.variables.get("copy").list() {
 		if strings.EqualFold(item.object().get("name").text(), name) {
-			return nil, &inner, nil
+			return item, true, &within, nil
 		}
 	}
-	return nil, nil, fmt.Errorf("the template has no variable %q", name)
-}
-
-func (ev *evaluator) variableLoop(name string, sc *scope) (any, error) {
-	for _, item := range sc.tpl.variables.get("copy").list() {
-		if strings.EqualFold(item.object().get("name").text(), name) {
-			out := map[string]any{}
-			err := ev.propertyLoops(&node{item.Pos, []*node{item}}, sc, out)
-			v, _ := member(out, name)
-			return v, err
-		}
-	}
-	return nil, nil
+	return nil, false, nil, fmt.Errorf("the template has no variable %q", name)
 }
 
 func oneName(ev *evaluator, e *expression, sc *scope) (string, error) {

@@ -256,6 +256,7 @@ func TestFaultsNameTheirPlace(t *testing.T) {
 		{"a parameter without a value", "a.yaml", "parameters:\n  p: {type: string}\nresources: []\n", "a.yaml:2: parameter p has no value and no default: give --parameters p="},
 		{"an unknown parameter", "a.yaml", "- {type: A.B/c, name: \"[parameters('p')]\"}\n", "a.yaml:1: the template has no parameter \"p\""},
 		{"a variable of itself", "a.yaml", "variables: {a: \"[variables('b')]\", b: \"[variables('a')]\"}\nresources:\n- {type: A.B/c, name: \"[variables('a')]\"}\n", "refers to itself"},
+		{"a variable's loop of itself", "a.yaml", "variables: {copy: [{name: a, count: 1, input: \"[variables('a')]\"}]}\nresources:\n- {type: A.B/c, name: \"[variables('a')[0]]\"}\n", "refers to itself"},
 		{"a parameter of itself", "a.yaml", "parameters: {a: {type: string, defaultValue: \"[parameters('a')]\"}}\nresources:\n- {type: A.B/c, name: \"[parameters('a')]\"}\n", "refer to each other too deeply"},
 		{"mode Complete", "a.yaml", "- {type: Microsoft.Resources/deployments, name: d, properties: {mode: Complete, template: {resources: []}}}\n", "a.yaml:1: mode Complete is not supported"},
 		{"a linked template", "a.yaml", "- {type: Microsoft.Resources/deployments, name: d, properties: {templateLink: {uri: x}}}\n", "a.yaml:1: templateLink is not supported"},
@@ -345,9 +346,10 @@ resources:
 func TestNeeds(t *testing.T) {
 	set, err := expand(t, "a.yaml", `
 parameters: {who: {type: string, defaultValue: "[reference(resourceId('A.B/id', 'me')).p]"}}
-variables: {v: "[parameters('who')]"}
+variables: {v: "[parameters('who')]", copy: [{name: all, count: 1, input: "[reference('me').q]"}]}
 resources:
 - {type: A.B/c/d, name: x/y}
+- {type: A.B/e, name: of a loop, tags: {k: "[variables('all')[0]]"}}
 - {type: A.B/c, name: x, tags: {k: "[variables('v')]"}}
 - {type: A.B/id, name: me}
 - {type: Microsoft.Authorization/roleAssignments, name: r, scope: A.B/c/x, properties: {principalId: "[reference('me').p]"}}
@@ -359,7 +361,7 @@ resources:
 		t.Fatal(err)
 	}
 	want := map[string][]string{
-		"x/y": {"x"}, "x": {"me"}, "me": nil, "r": {"me", "x"}, "named": {"l0", "l1", "x"}, "l0": nil, "l1": nil,
+		"x/y": {"x"}, "of a loop": {"me"}, "x": {"me"}, "me": nil, "r": {"me", "x"}, "named": {"l0", "l1", "x"}, "l0": nil, "l1": nil,
 	}
 	for _, r := range set.Resources {
 		needs, err := r.Needs(t.Context())
