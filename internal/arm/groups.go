@@ -94,27 +94,28 @@ func (s *server) putGroup(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	patch := c.r.Method == http.MethodPatch
-	was, exists := s.findGroup(c)
-	if patch && !exists {
-		return reply{}, groupNotFound(c.params["group"])
-	}
 	var d reader
 	doc := d.object("", raw, "location", "tags", "properties", "managedBy")
 	location, given := d.text("location", doc["location"]), d.textMap("tags", doc["tags"])
-	if exists && was.Location != "" && location != "" && plainLocation(location) != plainLocation(was.Location) {
-		return reply{}, groupLocation(was.Name, was.Location, location)
-	}
 	if err := d.err(); err != nil {
 		return reply{}, err
 	}
+	patch, exists := c.r.Method == http.MethodPatch, false
 	ctx, cancel := c.writing()
 	defer cancel()
 	g, _, err := s.Settings.PutGroup(ctx, c.params["subscription"], c.params["group"], func(g *settings.Group) error {
+		var was settings.Group
+		was, exists = s.findGroup(c) // perhaps only because it holds something
+		if patch && !exists {
+			return groupNotFound(c.params["group"])
+		}
+		if exists && was.Location != "" && location != "" && plainLocation(location) != plainLocation(was.Location) {
+			return groupLocation(was.Name, was.Location, location)
+		}
 		if err := c.match(groupDocument(was, exists)); err != nil {
 			return err
 		}
-		if exists { // perhaps only because it holds something
+		if exists {
 			g.Name = was.Name
 		}
 		g.Location = cmp.Or(g.Location, location)

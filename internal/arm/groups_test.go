@@ -130,3 +130,31 @@ func TestClientsFindThisCloud(t *testing.T) {
 		t.Errorf("%v in %s", err, clouds)
 	}
 }
+
+// Of several who have all seen the same group, one may change it: the precondition is looked at within the write.
+func TestOfManyWhoSawTheSameGroupOneChangesIt(t *testing.T) {
+	p := start(t)
+	group := sub + "/resourceGroups/contended" + resourceVersion
+	change := func(method, body, header, value string) (done int) {
+		t.Helper()
+		answers := make(chan *answer)
+		for range 8 {
+			go func() { answers <- p.do(method, group, body, header, value) }()
+		}
+		for range 8 {
+			switch a := <-answers; a.status {
+			case 200, 201:
+				done++
+			default:
+				a.refused(412, "PreconditionFailed")
+			}
+		}
+		return done
+	}
+	if n := change("PUT", `{"location":"local"}`, "If-None-Match", "*"); n != 1 {
+		t.Errorf("%d created the group", n)
+	}
+	if n := change("PATCH", `{"tags":{"a":"b"}}`, "If-Match", p.do("GET", group, "").header.Get("ETag")); n != 1 {
+		t.Errorf("%d changed what they had seen", n)
+	}
+}
