@@ -11,6 +11,7 @@ import (
 	"tabard/guard"
 	"tabard/internal/acme"
 	"tabard/internal/audit"
+	"tabard/internal/settings"
 )
 
 // Config is everything that can be set from outside: command-line flags, TABARD_… environment variables and the
@@ -239,7 +240,7 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, text := range c.TrustedProxy {
-		if _, err := parseNetwork(text); err != nil {
+		if !settings.Network(text).IsValid() {
 			fault("trusted-proxy: %q is neither an address nor a network like 10.0.0.0/8", text)
 		}
 	}

@@ -90,6 +90,7 @@ func TestOnlyATrustedProxySaysWhoTheClientIs(t *testing.T) {
 		{"nobody is trusted", nil, http.StatusUnauthorized},
 		{"somebody else is trusted", []string{"192.0.2.1"}, http.StatusUnauthorized},
 		{"this machine is trusted", []string{"127.0.0.0/8"}, http.StatusForbidden},
+		{"this machine is trusted, written as a v6 address", []string{"::ffff:127.0.0.1"}, http.StatusForbidden},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := serve(t, Config{TrustedProxy: tc.trusted})

@@ -149,20 +149,9 @@ func (s *Server) instance(name string) *settings.Instance {
 func (c Config) trustedProxies() []netip.Prefix {
 	var list []netip.Prefix
 	for _, text := range c.TrustedProxy {
-		if p, err := parseNetwork(text); err == nil { // validated before
-			list = append(list, p)
-		}
+		list = append(list, settings.Network(text)) // validated before
 	}
 	return list
-}
-
-// parseNetwork reads a network or a single address.
-func parseNetwork(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	return p.Masked(), err
 }
 
 // ownPorts are the addresses that no event handler may have.

@@ -113,14 +113,14 @@ func (acl *NetworkACLs) compile(f *Faults) {
 		rule := &acl.IPRules[i]
 		at := fmt.Sprintf("%s.ipRules[%d]", at, i)
 		action(at+".action", &rule.Action)
-		if rule.network = network(rule.Value); !rule.network.IsValid() {
+		if rule.network = Network(rule.Value); !rule.network.IsValid() {
 			f.add(at+".value", "%q is neither an address nor a network like 10.0.0.0/8; names of services are not known here", rule.Value)
 		}
 	}
 }
 
-// network is the network that an address or a CIDR stands for, or none.
-func network(text string) netip.Prefix {
+// Network is the network that an address or a CIDR stands for, or none.
+func Network(text string) netip.Prefix {
 	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
 		a = a.Unmap()
 		return netip.PrefixFrom(a, a.BitLen())
