@@ -1,27 +1,13 @@
 package tabard
 
-import (
-	"net"
-	"slices"
-	"strings"
-)
+import "slices"
 
 // armResources are the identifier URIs of this control plane: the origins under which it is reached. Clients that are
 // pointed at one ask for a token for just that.
 func (o *origins) armResources() []string {
 	var list []string
-	for _, u := range o.armURLs {
-		list = append(list, u.String())
-	}
-	admin := o.bound.Load().admin
-	bases := []string{admin}
-	if host, port, err := net.SplitHostPort(admin); err == nil && isLoopback(host) {
-		for _, name := range []string{"localhost", "127.0.0.1", "::1"} {
-			bases = append(bases, net.JoinHostPort(name, port))
-		}
-	}
-	for _, base := range bases {
-		if uri := "https://" + strings.TrimSuffix(strings.ToLower(base), ":443"); !slices.Contains(list, uri) {
+	for _, base := range o.adminBases(o.armURLs) {
+		if uri := "https://" + base; !slices.Contains(list, uri) {
 			list = append(list, uri)
 		}
 	}

@@ -97,13 +97,13 @@ func TestChecklist22And46KeysAndTokensAreSwitchedOffAtOnce(t *testing.T) {
 }
 
 func TestChecklist33TokensForEachNameOfTheControlPlane(t *testing.T) {
-	s := serve(t, Config{ARMURL: []string{"https://arm.example.com"}})
+	s := serve(t, Config{ARMURL: []string{"https://arm.example.com", "https://ARM.example.net:443"}})
 	reader := s.principal("reader")
 	s.assign(reader, rbac.Reader, "/subscriptions/"+s.SubscriptionID)
 	own := strings.Replace(s.AdminURL, "http://", "https://", 1)
 	for resource, want := range map[string]int{
 		"https://management.azure.com": 200, "https://management.azure.com/": 200, "https://management.core.windows.net": 200, "https://management.core.windows.net/": 200,
-		own: 200, own + "/": 200, strings.Replace(own, "127.0.0.1", "localhost", 1): 200, "https://arm.example.com": 200, "https://arm.example.com/": 200,
+		own: 200, own + "/": 200, strings.Replace(own, "127.0.0.1", "localhost", 1): 200, "https://arm.example.com": 200, "https://arm.example.com/": 200, "https://arm.example.net": 200,
 		dataPlaneResource: 401, "https://vault.azure.net": 401,
 	} {
 		if status, text := s.call("GET", s.AdminURL+s.instanceID()+"?api-version=2024-03-01", s.token(reader, resource), ""); status != want {

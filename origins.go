@@ -30,12 +30,7 @@ type bound struct {
 }
 
 func newOrigins(cfg Config) *origins {
-	o := &origins{tlsOnly: cfg.TLSOnly, vaultURLs: originURLs(cfg.VaultURL), armURLs: originURLs(cfg.ARMURL)}
-	for _, text := range cfg.PublicURL {
-		if u, err := url.Parse(text); err == nil { // validated before
-			o.public = append(o.public, &url.URL{Scheme: u.Scheme, Host: plainHost(u)})
-		}
-	}
+	o := &origins{tlsOnly: cfg.TLSOnly, public: originURLs(cfg.PublicURL), vaultURLs: originURLs(cfg.VaultURL), armURLs: originURLs(cfg.ARMURL)}
 	o.bound.Store(&bound{public: "127.0.0.1:0", admin: "127.0.0.1:0"})
 	return o
 }
@@ -46,12 +41,12 @@ func isOrigin(text string, schemes ...string) bool {
 	return err == nil && u.Host != "" && slices.Contains(schemes, u.Scheme) && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil
 }
 
-// originURLs are configured origins, which were validated before, with their hosts in lower case.
+// originURLs are configured origins, which were validated before, as clients spell them.
 func originURLs(texts []string) []*url.URL {
 	var list []*url.URL
 	for _, text := range texts {
 		if u, err := url.Parse(text); err == nil {
-			list = append(list, &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)})
+			list = append(list, &url.URL{Scheme: u.Scheme, Host: plainHost(u)})
 		}
 	}
 	return list

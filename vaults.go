@@ -85,9 +85,13 @@ func (s *Server) ownVaultHandler(name string) http.Handler {
 
 // vaultBases are the hosts under which the default vault is reached, with their ports, the preferred first. Another
 // vault's name and a dot stand before those that are names.
-func (o *origins) vaultBases() []string {
+func (o *origins) vaultBases() []string { return o.adminBases(o.vaultURLs) }
+
+// adminBases are the hosts, with their ports, of what the admin address serves: those of the configured origins, then
+// the address itself and, if it is on loopback, its other names.
+func (o *origins) adminBases(configured []*url.URL) []string {
 	var bases []string
-	for _, u := range o.vaultURLs {
+	for _, u := range configured {
 		bases = append(bases, u.Host)
 	}
 	admin := o.bound.Load().admin
