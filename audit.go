@@ -79,8 +79,8 @@ func (s *Server) auditCaller(r *http.Request, trusted *trust) audit.Caller {
 	if s.admin.authorize(r) == nil {
 		return audit.Caller{Admin: true}
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if len(r.Header.Values("Authorization")) != 1 || !strings.EqualFold(scheme, "Bearer") || strings.Count(token, ".") != 2 {
+	token, ok := accessToken(r)
+	if !ok {
 		return audit.Caller{}
 	}
 	claims, err := trusted.verify(r.Context(), token) // remembered for whoever serves the request

@@ -31,8 +31,8 @@ func (s *Server) judge(r *http.Request) error {
 	if err := s.admin.authorize(r); err == nil {
 		return nil
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if len(r.Header.Values("Authorization")) != 1 || !strings.EqualFold(scheme, "Bearer") || strings.Count(token, ".") != 2 {
+	token, ok := accessToken(r)
+	if !ok {
 		return errAdminToken
 	}
 	claims, err := s.control.verify(r.Context(), token)
@@ -49,16 +49,12 @@ func (s *Server) judge(r *http.Request) error {
 }
 
 // caller is the object id of the principal whose request authorize let in, empty for the holder of the admin token.
-func (s *Server) caller(r *http.Request) string {
-	if s.admin.authorize(r) == nil {
-		return ""
-	}
-	_, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	claims, err := s.control.verify(r.Context(), token) // remembered from a moment ago
-	if err != nil {
-		return ""
-	}
-	return claims.ObjectID
+func (s *Server) caller(r *http.Request) string { return s.auditCaller(r, s.control).ObjectID }
+
+// accessToken is the request's one credential, if that has the form of an access token.
+func accessToken(r *http.Request) (token string, ok bool) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return token, len(r.Header.Values("Authorization")) == 1 && strings.EqualFold(scheme, "Bearer") && strings.Count(token, ".") == 2
 }
 
 // badControlToken is the answer to a token that does not hold.
