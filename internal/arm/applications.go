@@ -212,8 +212,7 @@ func decodeRoles(d *reader, at string, raw json.RawMessage) []directory.AppRole 
 	roles := []directory.AppRole{}
 	for i, item := range d.array(at, raw) {
 		at := fmt.Sprintf("%s[%d]", at, i)
-		o := d.object(at, item, "id", "allowedMemberTypes", "displayName", "description", "isEnabled", "value", "origin")
-		d.only(at, o, "id", "allowedMemberTypes", "displayName", "description", "isEnabled", "value", "origin")
+		o := d.strict(at, item, "id", "allowedMemberTypes", "displayName", "description", "isEnabled", "value", "origin")
 		r := directory.AppRole{
 			ID: d.text(at+".id", o["id"]), AllowedMemberTypes: d.texts(at+".allowedMemberTypes", o["allowedMemberTypes"]),
 			DisplayName: d.text(at+".displayName", o["displayName"]), Description: d.text(at+".description", o["description"]),

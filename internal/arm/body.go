@@ -191,6 +191,13 @@ func (d *reader) only(at string, o object, names ...string) {
 	}
 }
 
+// strict decodes an object that may have no members but the given ones.
+func (d *reader) strict(at string, raw json.RawMessage, names ...string) object {
+	o := d.object(at, raw, names...)
+	d.only(at, o, names...)
+	return o
+}
+
 func (d *reader) array(at string, raw json.RawMessage) []json.RawMessage {
 	return decode[[]json.RawMessage](d, at, raw, "an array")
 }

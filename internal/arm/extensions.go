@@ -11,10 +11,8 @@ import (
 // extensions decodes properties.tabard of an instance. A name that is not known is a fault: nobody but this service
 // reads it.
 func (d *reader) extensions(at string, raw json.RawMessage) *settings.Extensions {
-	names := []string{"allowTokenOverPlainHttp", "skipLoopbackValidation", "refuseGraphAudience", "endpointValidation", "maxConnections",
-		"maxMessagesPerSecond", "maxGroupsPerConnection", "allowedOrigins", "permessageDeflate", "identitySource"}
-	o := d.object(at, raw, names...)
-	d.only(at, o, names...)
+	o := d.strict(at, raw, "allowTokenOverPlainHttp", "skipLoopbackValidation", "refuseGraphAudience", "endpointValidation", "maxConnections",
+		"maxMessagesPerSecond", "maxGroupsPerConnection", "allowedOrigins", "permessageDeflate", "identitySource")
 	return &settings.Extensions{
 		AllowTokenOverHTTP:     d.boolean(at+".allowTokenOverPlainHttp", o["allowTokenOverPlainHttp"]),
 		SkipLoopbackValidation: d.boolean(at+".skipLoopbackValidation", o["skipLoopbackValidation"]),
@@ -60,8 +58,7 @@ func (d *reader) identitySource(at string, raw json.RawMessage) *settings.Identi
 		"clientSecret": &s.ClientSecret, "certificate": &s.Certificate, "resourceParameter": &s.ResourceParameter,
 	}
 	names := slices.Sorted(maps.Keys(fields))
-	o := d.object(at, raw, names...)
-	d.only(at, o, names...)
+	o := d.strict(at, raw, names...)
 	for _, name := range names {
 		*fields[name] = d.text(at+"."+name, o[name])
 	}

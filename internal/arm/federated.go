@@ -237,10 +237,8 @@ func (s *server) putARMFederated(c *call) (reply, error) {
 		return reply{}, err
 	}
 	var d reader
-	doc := d.object("", raw, "properties", "id", "name", "type")
-	p := d.object("properties", doc["properties"], "issuer", "subject", "audiences")
-	d.only("", doc, "properties", "id", "name", "type")
-	d.only("properties", p, "issuer", "subject", "audiences")
+	doc := d.strict("", raw, "properties", "id", "name", "type")
+	p := d.strict("properties", doc["properties"], "issuer", "subject", "audiences")
 	f := directory.FederatedCredential{Name: c.params["credential"]}
 	d.federated("properties", p, &f)
 	if err := d.err(); err != nil {

@@ -40,9 +40,7 @@ func decodeHub(name string, raw json.RawMessage) (*hubBody, error) {
 	}
 	if raw, ok := p["tabard"]; ok {
 		const at = "properties.tabard"
-		names := []string{"dropOnUserEventFailure", "encodeSecrets", "jsonAsText"}
-		o := d.object(at, raw, names...)
-		d.only(at, o, names...)
+		o := d.strict(at, raw, "dropOnUserEventFailure", "encodeSecrets", "jsonAsText")
 		b.extensions = &settings.HubExtensions{
 			DropOnUserEventFailure: d.boolean(at+".dropOnUserEventFailure", o["dropOnUserEventFailure"]),
 			EncodeSecrets:          d.boolean(at+".encodeSecrets", o["encodeSecrets"]),
@@ -81,11 +79,9 @@ func decodeHandler(d *reader, at string, raw json.RawMessage) *settings.EventHan
 		UserEventPattern: d.text(at+".userEventPattern", o["userEventPattern"]),
 		SystemEvents:     d.texts(at+".systemEvents", o["systemEvents"]),
 	}
-	if a := d.object(at+".auth", o["auth"], "type", "managedIdentity"); a != nil {
-		d.only(at+".auth", a, "type", "managedIdentity")
+	if a := d.strict(at+".auth", o["auth"], "type", "managedIdentity"); a != nil {
 		e.Auth = &settings.Auth{Type: d.text(at+".auth.type", a["type"])}
-		if mi := d.object(at+".auth.managedIdentity", a["managedIdentity"], "resource"); mi != nil {
-			d.only(at+".auth.managedIdentity", mi, "resource")
+		if mi := d.strict(at+".auth.managedIdentity", a["managedIdentity"], "resource"); mi != nil {
 			e.Auth.ManagedIdentity = &settings.ManagedIdentity{Resource: d.text(at+".auth.managedIdentity.resource", mi["resource"])}
 		}
 	}

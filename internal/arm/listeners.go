@@ -17,8 +17,7 @@ func (d *reader) eventListeners(at string, raw json.RawMessage) (any bool) {
 			d.fault(at, "is null")
 			continue
 		}
-		o := d.object(at, item, "filter", "endpoint")
-		d.only(at, o, "filter", "endpoint")
+		o := d.strict(at, item, "filter", "endpoint")
 		filter := d.object(at+".filter", o["filter"], "type", "systemEvents", "userEventPattern")
 		d.variant(at+".filter.type", filter["type"], "EventName")
 		for j, event := range d.texts(at+".filter.systemEvents", filter["systemEvents"]) {

@@ -24,13 +24,10 @@ func (d *reader) networkACLs(at string, raw json.RawMessage) *settings.NetworkAC
 	if absent(raw) {
 		return nil
 	}
-	names := []string{"defaultAction", "publicNetwork", "privateEndpoints", "ipRules"}
-	o := d.object(at, raw, names...)
-	d.only(at, o, names...)
+	o := d.strict(at, raw, "defaultAction", "publicNetwork", "privateEndpoints", "ipRules")
 	acl := &settings.NetworkACLs{DefaultAction: d.text(at+".defaultAction", o["defaultAction"])}
 	if raw, ok := o["publicNetwork"]; ok {
-		rule := d.object(at+".publicNetwork", raw, "allow", "deny")
-		d.only(at+".publicNetwork", rule, "allow", "deny")
+		rule := d.strict(at+".publicNetwork", raw, "allow", "deny")
 		acl.PublicNetwork = &settings.NetworkACL{
 			Allow: d.requestTypes(at+".publicNetwork.allow", rule["allow"]), Deny: d.requestTypes(at+".publicNetwork.deny", rule["deny"]),
 		}
@@ -45,8 +42,7 @@ func (d *reader) networkACLs(at string, raw json.RawMessage) *settings.NetworkAC
 		acl.IPRules = []settings.IPRule{}
 		for i, item := range d.array(at+".ipRules", raw) {
 			at := fmt.Sprintf("%s.ipRules[%d]", at, i)
-			rule := d.object(at, item, "value", "action")
-			d.only(at, rule, "value", "action")
+			rule := d.strict(at, item, "value", "action")
 			acl.IPRules = append(acl.IPRules, settings.IPRule{Value: d.text(at+".value", rule["value"]), Action: d.text(at+".action", rule["action"])})
 		}
 	}

@@ -48,8 +48,7 @@ func (s *server) explainReference(c *call) (reply, error) {
 		return reply{}, err
 	}
 	var d reader
-	o := d.object("", raw, "secretUri")
-	d.only("", o, "secretUri")
+	o := d.strict("", raw, "secretUri")
 	uri := d.text("secretUri", o["secretUri"])
 	if uri == "" || len(uri) > maxSecretURI {
 		d.fault("secretUri", "%s", fmt.Sprintf("is required, at most %d bytes", maxSecretURI))

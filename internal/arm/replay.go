@@ -19,8 +19,7 @@ func (s *server) replay(c *call) (reply, error) {
 		return reply{}, err
 	}
 	var d reader
-	o := d.object("", body, "to", "audience")
-	d.only("", o, "to", "audience")
+	o := d.strict("", body, "to", "audience")
 	to, audience := d.text("to", o["to"]), d.text("audience", o["audience"])
 	if audience != "" && to == "" {
 		d.fault("audience", "is for another URL: without to, the rule's own audience is used")
@@ -48,10 +47,8 @@ func (s *server) trigger(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	names := []string{"event", "systemEvent", "userId", "connectionId", "data", "json", "base64"}
 	var d reader
-	o := d.object("", body, names...)
-	d.only("", o, names...)
+	o := d.strict("", body, "event", "systemEvent", "userId", "connectionId", "data", "json", "base64")
 	ev := &trace.Synthetic{
 		Event: d.text("event", o["event"]), System: d.boolean("systemEvent", o["systemEvent"]),
 		User: d.text("userId", o["userId"]), Connection: d.text("connectionId", o["connectionId"]),
