@@ -31,15 +31,15 @@ func (s *server) validateHandlers(ctx context.Context, in *settings.Instance, h 
 	}
 	var (
 		problems = make([]string, len(h.EventHandlers))
-		first    = map[target]int{} // the same question is asked once
+		asked    = map[target]bool{} // the same question is asked once
 		wg       sync.WaitGroup
 	)
 	for i, e := range h.EventHandlers {
 		t := target{e.URLTemplate, e.Resource(), e.UsesManagedIdentity()}
-		if _, asked := first[t]; asked || t.token && s.identityProblem(in) != "" && in.Extensions.Validation() == settings.ValidationWarn {
+		if asked[t] || t.token && s.identityProblem(in) != "" && in.Extensions.Validation() == settings.ValidationWarn {
 			continue // a handler that cannot be asked for want of an identity has a warning of its own
 		}
-		first[t] = i
+		asked[t] = true
 		wg.Go(func() { problems[i] = problemOf(s.CheckHandler(ctx, in, h.Name, e)) })
 	}
 	wg.Wait()

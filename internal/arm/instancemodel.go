@@ -87,11 +87,11 @@ func (d *reader) instanceBody(raw json.RawMessage) (*instanceBody, error) {
 	p := d.object("properties", doc["properties"], propertyNames...)
 	b.local = d.boolean("properties.disableLocalAuth", p["disableLocalAuth"])
 	b.aad = d.boolean("properties.disableAadAuth", p["disableAadAuth"])
-	b.stopped = strings.EqualFold(d.choice("properties.resourceStopped", p["resourceStopped"], "false", "true"), "true")
+	b.stopped = d.choice("properties.resourceStopped", p["resourceStopped"], "false", "true") == "true"
 	if raw, ok := p["tabard"]; ok {
 		b.extensions = d.extensions("properties.tabard", raw)
 	}
-	b.closed = d.publicNetworkAccess("properties.publicNetworkAccess", p["publicNetworkAccess"])
+	b.closed = d.choice("properties.publicNetworkAccess", p["publicNetworkAccess"], "Enabled", "Disabled") == "Disabled"
 	b.acls = d.networkACLs("properties.networkACLs", p["networkACLs"])
 	for _, name := range slices.Concat(activeProperties, readOnlyProperties) {
 		delete(p, name)

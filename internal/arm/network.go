@@ -3,20 +3,9 @@ package arm
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"tabard/internal/settings"
 )
-
-// publicNetworkAccess decodes the switch: true means that it is off.
-func (d *reader) publicNetworkAccess(at string, raw json.RawMessage) (closed bool) {
-	faults := len(d.faults)
-	given := d.text(at, raw)
-	if !absent(raw) && len(d.faults) == faults && !strings.EqualFold(given, "Enabled") && !strings.EqualFold(given, "Disabled") {
-		d.fault(at, "%q is neither Enabled nor Disabled", given)
-	}
-	return strings.EqualFold(given, "Disabled")
-}
 
 // networkACLs decodes network rules; settings judges their values. A name that is not known is a fault: a misspelt
 // rule would not protect.

@@ -76,7 +76,7 @@ func (k *subresource[T]) get(s *server) handler {
 	}
 }
 
-// put stores the document and returns what it made of the resource.
+// store keeps the document of a PUT and returns what it made of the resource.
 func (k *subresource[T]) store(s *server, c *call) (in *settings.Instance, v *T, created bool, err error) {
 	raw, err := c.readJSON()
 	if err != nil {
