@@ -80,7 +80,7 @@ func (in *Instance) compileDomains(f *Faults) {
 			f.add("properties.domainName", "%q is that of another custom domain of the instance", d.DomainName)
 		}
 		domains[d.DomainName] = true
-		if _, ok := in.CustomCertificates[strings.ToLower(d.CertificateName())]; !ok || !strings.EqualFold(d.Certificate, in.CertificateID(d.CertificateName())) {
+		if _, ok := in.Certificate(d); !ok || !strings.EqualFold(d.Certificate, in.CertificateID(d.CertificateName())) {
 			f.add("properties.customCertificate.id", "%q is not a custom certificate of the instance", d.Certificate)
 		}
 	}

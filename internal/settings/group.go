@@ -88,13 +88,7 @@ func (g *Group) check(exists bool, old *Group, count int) error {
 	if len(g.Location) > 90 {
 		f.add("location", "is longer than 90 characters")
 	}
-	bytes := 0
-	for k, v := range g.Tags {
-		bytes += len(k) + len(v)
-	}
-	if bytes > maxTagBytes {
-		f.add("tags", "hold more than %d bytes", maxTagBytes)
-	}
+	checkTags(&f, g.Tags)
 	if exists && old.Location != "" && g.Location != old.Location {
 		f.add("location", "cannot be changed from %q to %q", old.Location, g.Location)
 	}

@@ -197,6 +197,4 @@ func cloneEach[T any](m map[string]*T) map[string]*T {
 }
 
 // SortedHubs lists the configured hubs by name.
-func (in *Instance) SortedHubs() []*Hub {
-	return slices.SortedFunc(maps.Values(in.Hubs), func(a, b *Hub) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
-}
+func (in *Instance) SortedHubs() []*Hub { return sorted(in.Hubs) }

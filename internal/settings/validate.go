@@ -100,13 +100,7 @@ func (in *Instance) compile() error {
 	in.compileDomains(&f)
 	in.compileLinks(&f)
 	in.Extensions.check(&f)
-	bytes := 0
-	for k, v := range in.Tags {
-		bytes += len(k) + len(v)
-	}
-	if bytes > maxTagBytes {
-		f.add("tags", "hold more than %d bytes", maxTagBytes)
-	}
+	checkTags(&f, in.Tags)
 	inert := 0
 	for k, v := range in.Inert {
 		inert += len(k) + len(v)
@@ -194,6 +188,16 @@ func (h *Hub) listeners() int {
 		return 0
 	}
 	return len(list)
+}
+
+func checkTags(f *Faults, tags map[string]string) {
+	bytes := 0
+	for k, v := range tags {
+		bytes += len(k) + len(v)
+	}
+	if bytes > maxTagBytes {
+		f.add("tags", "hold more than %d bytes", maxTagBytes)
+	}
 }
 
 func checkKey(f *Faults, field, key string) {
