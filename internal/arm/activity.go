@@ -137,14 +137,7 @@ func (s *server) listActivity(c *call) (reply, error) {
 	}
 	answer["value"] = list
 	if next != "" {
-		query := c.r.URL.Query()
-		for name := range query {
-			if strings.EqualFold(name, "$skiptoken") {
-				query.Del(name)
-			}
-		}
-		query.Set("$skiptoken", next)
-		answer["nextLink"] = c.origin() + c.r.URL.EscapedPath() + "?" + query.Encode()
+		answer["nextLink"] = c.nextPage(next)
 	}
 	return reply{200, answer}, nil
 }

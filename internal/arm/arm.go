@@ -231,6 +231,19 @@ func (c *call) origin() string {
 	return "http://" + c.r.Host
 }
 
+// nextPage is the address of the page behind the one that is answered: the request's own, with the token of the next.
+func (c *call) nextPage(token string) string {
+	const name = "$skiptoken"
+	query := c.r.URL.Query()
+	for given := range query {
+		if strings.EqualFold(given, name) {
+			query.Del(given)
+		}
+	}
+	query.Set(name, token)
+	return c.origin() + c.r.URL.EscapedPath() + "?" + query.Encode()
+}
+
 // warn adds a header that the command line and the portal show: the request was accepted, but probably not meant so.
 func (c *call) warn(warnings ...string) {
 	const limit = 16 // headers of one answer

@@ -154,6 +154,7 @@ func TestListsArePagedOnDemand(t *testing.T) {
 		if pages == 5 {
 			t.Fatal("the pages do not end")
 		}
+		link = strings.Replace(link, "skiptoken", "SkipToken", 1) // some clients write it so; it must not come back beside the next
 		a := p.do("GET", strings.TrimPrefix(link, p.url), "").want(200)
 		for _, item := range a.items() {
 			names = append(names, item.(map[string]any)["displayName"].(string))

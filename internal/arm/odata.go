@@ -152,10 +152,9 @@ const maxTop = 999
 // list serves GET on a collection, whose items come ordered by key: $filter, $top and $skiptoken are obeyed, $select
 // and $count may be given and change nothing, what else could change the answer is refused.
 func (l *collection[T]) list(c *call, items []T) (reply, error) {
-	query := c.r.URL.Query()
 	var conditions []condition
 	top, after := maxTop, ""
-	for name, values := range query {
+	for name, values := range c.r.URL.Query() {
 		value := values[0]
 		var err error
 		switch strings.ToLower(name) {
@@ -193,8 +192,7 @@ next:
 			}
 		}
 		if len(list) == top {
-			query.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(last)))
-			answer["@odata.nextLink"] = c.origin() + c.r.URL.EscapedPath() + "?" + query.Encode()
+			answer["@odata.nextLink"] = c.nextPage(base64.RawURLEncoding.EncodeToString([]byte(last)))
 			break
 		}
 		list = append(list, l.encode(item))

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"tabard/internal/keyvault"
@@ -46,8 +45,7 @@ func (s *server) listVaultSecrets(c *call) (reply, error) {
 	}
 	answer := map[string]any{"value": list}
 	if more {
-		query := url.Values{"api-version": {c.query("api-version")}, "$skiptoken": {found[len(found)-1].Name}}
-		answer["nextLink"] = c.origin() + c.r.URL.EscapedPath() + "?" + query.Encode()
+		answer["nextLink"] = c.nextPage(found[len(found)-1].Name)
 	}
 	return reply{200, answer}, nil
 }
