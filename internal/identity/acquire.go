@@ -17,7 +17,7 @@ func (c *Cache) acquire(ctx context.Context, k key) (*Token, error) {
 	e.mu.Lock()
 	now := time.Now()
 	if h := e.held.Load(); h != nil && now.UnixNano() < h.usableUntil {
-		if e.flight == nil && now.UnixNano() >= h.next.Load() && c.begin(e, k) {
+		if e.flight == nil && now.UnixNano() >= h.next.Load() && c.begin(e) {
 			h.next.Store(h.usableUntil)
 		}
 		e.mu.Unlock()
@@ -29,7 +29,7 @@ func (c *Cache) acquire(ctx context.Context, k key) (*Token, error) {
 			e.mu.Unlock()
 			return nil, err
 		}
-		if !c.begin(e, k) {
+		if !c.begin(e) {
 			e.mu.Unlock()
 			return nil, ErrClosed
 		}
@@ -52,7 +52,7 @@ func (c *Cache) acquire(ctx context.Context, k key) (*Token, error) {
 }
 
 // begin starts e's flight unless the cache is closed. Called with e.mu held.
-func (c *Cache) begin(e *entry, k key) bool {
+func (c *Cache) begin(e *entry) bool {
 	c.mu.Lock() // orders wg.Go before Close's wg.Wait
 	defer c.mu.Unlock()
 	if c.closed {
@@ -60,13 +60,13 @@ func (c *Cache) begin(e *entry, k key) bool {
 	}
 	f := &flight{done: make(chan struct{}), claims: e.claims}
 	e.flight = f
-	c.wg.Go(func() { c.fly(e, k, f) })
+	c.wg.Go(func() { c.fly(e, f) })
 	return true
 }
 
 // fly acquires a token and settles what e knows.
-func (c *Cache) fly(e *entry, k key, f *flight) {
-	f.token, f.err = c.try(e, k, f)
+func (c *Cache) fly(e *entry, f *flight) {
+	f.token, f.err = c.try(e, f)
 	e.mu.Lock()
 	now := time.Now()
 	e.flight = nil
@@ -85,14 +85,14 @@ func (c *Cache) fly(e *entry, k key, f *flight) {
 	close(f.done)
 	if f.err != nil && !errors.Is(f.err, ErrClosed) {
 		c.opt.Log.Warn("no token for the managed identity",
-			"principal", k.principal.PrincipalID, "resource", k.resource, "err", f.err)
+			"principal", e.key.principal.PrincipalID, "resource", e.key.resource, "err", f.err)
 	}
 }
 
 // try asks the source, and again after each pause of retryAfter unless the refusal is final.
-func (c *Cache) try(e *entry, k key, f *flight) (*Token, error) {
+func (c *Cache) try(e *entry, f *flight) (*Token, error) {
 	for n := 0; ; n++ {
-		token, err := c.once(k, f.claims)
+		token, err := c.once(e.key, f.claims)
 		switch {
 		case err == nil:
 			return token, nil
