@@ -42,11 +42,11 @@ func (d *Dispatcher) Replay(ctx context.Context, in *settings.Instance, rec *tra
 	ev.replayOf, ev.report = rec.ID, new(report)
 	switch {
 	case to != "":
-		var err error
-		if h, err = d.elsewhere(ctx, in, rec, rule, content.User, to, audience); err != nil {
+		other, same, err := elsewhere(rec, rule, to, audience)
+		if err != nil {
 			return nil, err
 		}
-		if s.unsigned = !d.sameOrigin(ctx, in, rec, rule, content.User, h); s.unsigned {
+		if h, s.unsigned = other, !same; s.unsigned {
 			why = tokenOtherHost
 		}
 	case rule == nil:
@@ -78,43 +78,39 @@ func rule(h *settings.Hub, event string, user bool) *settings.EventHandler {
 	return h.SystemHandler(event)
 }
 
-// elsewhere makes an event handler of a URL that the caller names. Its token is for the audience, or, at the origin of
-// the rule, for the rule's.
-func (d *Dispatcher) elsewhere(ctx context.Context, in *settings.Instance, rec *trace.Record, rule *settings.EventHandler, user bool, to, audience string) (*settings.EventHandler, error) {
+// elsewhere makes an event handler of a URL that the caller names, and tells whether that is of the rule's origin. Its
+// token is for the audience, or, at the origin of the rule, for the rule's.
+func elsewhere(rec *trace.Record, rule *settings.EventHandler, to, audience string) (h *settings.EventHandler, same bool, err error) {
 	fault := func(problem string) error { return settings.Faults{{Field: "to", Problem: problem}} }
 	if strings.ContainsAny(to, "{}") {
-		return nil, fault("has braces: a URL is wanted here, not a template, so that no secret is read for it")
+		return nil, false, fault("has braces: a URL is wanted here, not a template, so that no secret is read for it")
 	}
 	u, err := url.Parse(to)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fault("is not an absolute http or https URL without credentials")
+		return nil, false, fault("is not an absolute http or https URL without credentials")
 	}
 	var auth *settings.Auth
 	if audience != "" {
 		auth = &settings.Auth{Type: settings.AuthManagedIdentity, ManagedIdentity: &settings.ManagedIdentity{Resource: audience}}
 	}
-	h, err := settings.NewEventHandler(to, auth)
-	if err != nil {
-		return nil, fault(err.Error())
+	if h, err = settings.NewEventHandler(to, auth); err != nil {
+		return nil, false, fault(err.Error())
 	}
-	if audience == "" && rule != nil && d.sameOrigin(ctx, in, rec, rule, user, h) {
+	same = sameOrigin(rec, rule, u)
+	if same && audience == "" {
 		h.Auth = rule.Auth
 	}
-	return h, nil
+	return h, same, nil
 }
 
-// sameOrigin tells whether h leads to the origin that the rule names. A rule whose URL cannot be known names none.
-func (d *Dispatcher) sameOrigin(ctx context.Context, in *settings.Instance, rec *trace.Record, rule *settings.EventHandler, user bool, h *settings.EventHandler) bool {
+// sameOrigin tells whether to is of the origin that the rule names. A rule whose URL cannot be known names none.
+func sameOrigin(rec *trace.Record, rule *settings.EventHandler, to *url.URL) bool {
 	if rule == nil {
 		return false
 	}
 	// The origin is literal: a template has no parameter in it. So no secret need be read to know it.
 	u, err := expand(rule.Template(), rec.Hub, rec.Event, slices.Repeat([]string{"x"}, len(rule.Template().SecretURIs())))
-	if err != nil {
-		return false
-	}
-	v, err := url.Parse(h.URLTemplate)
-	return err == nil && origin(u) == origin(v)
+	return err == nil && origin(u) == origin(to)
 }
 
 func origin(u *url.URL) string {
@@ -145,20 +141,11 @@ func (d *Dispatcher) Header(in *settings.Instance, rec *trace.Record) http.Heade
 	}
 	s, ev := d.recorded(rec, c)
 	s.unsigned = true
-	h, f := s.header(in, nameOnly(ev), ev, nil)
+	h, f := s.header(in, targetNamed(ev.name, ev.user), ev, nil)
 	if f != nil {
 		return nil // it could not be sent either
 	}
 	return h
-}
-
-// nameOnly is a target that only knows its event's name.
-func nameOnly(ev *event) *target {
-	t := &target{eventName: []string{ev.name}, eventType: []string{"azure.webpubsub.sys." + ev.name}}
-	if ev.user {
-		t.eventType[0] = "azure.webpubsub.user." + ev.name
-	}
-	return t
 }
 
 // readFor makes sense of an answer as it is done for an event of that kind.

@@ -57,6 +57,15 @@ func (c *targets) put(k targetKey, t *target) {
 	c.m[k] = t
 }
 
+// targetNamed is a target that only knows its event's name.
+func targetNamed(event string, user bool) *target {
+	t := &target{eventName: []string{event}, eventType: []string{"azure.webpubsub.sys." + event}}
+	if user {
+		t.eventType[0] = "azure.webpubsub.user." + event
+	}
+	return t
+}
+
 // resolve expands the handler's template for an event. Its secrets are asked for each time, since they may have changed,
 // and each is read once for both URLs.
 func (d *Dispatcher) resolve(ctx context.Context, in *settings.Instance, h *settings.EventHandler, hub, event string, user bool) (*target, *fault) {
@@ -69,10 +78,8 @@ func (d *Dispatcher) resolve(ctx context.Context, in *settings.Instance, h *sett
 	if t := d.targets.get(k); t != nil && slices.Equal(t.values, values) {
 		return t, nil
 	}
-	t := &target{values: slices.Clone(values), eventName: []string{event}, eventType: []string{"azure.webpubsub.sys." + event}}
-	if user {
-		t.eventType[0] = "azure.webpubsub.user." + event
-	}
+	t := targetNamed(event, user)
+	t.values = slices.Clone(values)
 	for _, v := range t.values {
 		t.secrets = append(t.secrets, strings.TrimRight(v, "\r\n"))
 	}
