@@ -69,7 +69,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	if c.Pending != nil {
 		gauge(pending, float64(c.Pending()))
 	}
-	c.collectVaults(out)
+	c.collectVaults(out, gauge)
 	if c.Refusals != nil {
 		for code, n := range c.Refusals() {
 			out <- prometheus.MustNewConstMetric(refusals, prometheus.CounterValue, float64(n), cmp.Or(string(code), "other"))

@@ -45,10 +45,13 @@ type Sources struct {
 
 // Metrics gathers numbers. It is safe for concurrent use.
 type Metrics struct {
-	registry *prometheus.Registry
-	tokens   *prometheus.HistogramVec
-	secrets  *prometheus.HistogramVec
+	handler http.Handler
+	tokens  *prometheus.HistogramVec
+	secrets *prometheus.HistogramVec
 }
+
+// maxScrapes bounds the scrapes under way at once; a further one is answered 503.
+const maxScrapes = 4
 
 // New makes Metrics on sources.
 func New(s Sources) *Metrics {
@@ -57,7 +60,6 @@ func New(s Sources) *Metrics {
 		seconds[i] = b.Seconds()
 	}
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
 		tokens: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tabard_token_acquisition_duration_seconds", Help: "How long sources of managed-identity tokens took; cached tokens are not counted.", Buckets: seconds,
 		}, []string{"source", "outcome"}),
@@ -65,17 +67,17 @@ func New(s Sources) *Metrics {
 			Name: "tabard_vault_read_duration_seconds", Help: "How long key vaults took to give secrets that handlers' URLs refer to; held values are not counted.", Buckets: seconds,
 		}, []string{"vault", "code"}),
 	}
-	m.registry.MustRegister(
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
 		m.tokens, m.secrets, &collector{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 	return m
 }
 
 // Handler serves the numbers. Who may read them is decided in front of it.
-func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
-}
+func (m *Metrics) Handler() http.Handler { return m.handler }
 
 // Token counts one acquisition of a token. source is the kind of source, embedded or a setting's.
 func (m *Metrics) Token(source string, err error, took time.Duration) {

@@ -133,3 +133,40 @@ func BenchmarkScrape(b *testing.B) {
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/metrics", nil))
 	}
 }
+
+// The bound belongs to the service, not to a request: whoever serves asks for the handler each time.
+func TestScrapesAtOnceAreBounded(t *testing.T) {
+	begun, release := make(chan struct{}, maxScrapes+1), make(chan struct{})
+	m := New(Sources{Pending: func() int {
+		begun <- struct{}{}
+		<-release
+		return 0
+	}})
+	status := func() int {
+		w := httptest.NewRecorder()
+		m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		return w.Code
+	}
+	under := make(chan int, maxScrapes+1)
+	for range maxScrapes {
+		go func() { under <- status() }()
+	}
+	for range maxScrapes {
+		<-begun
+	}
+	go func() { under <- status() }()
+	select {
+	case got := <-under:
+		if got != 503 {
+			t.Errorf("one more was answered %d", got)
+		}
+	case <-begun:
+		t.Error("one more began")
+	}
+	close(release)
+	for range maxScrapes {
+		if got := <-under; got != 200 {
+			t.Errorf("a scrape was answered %d", got)
+		}
+	}
+}

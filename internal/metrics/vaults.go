@@ -15,10 +15,7 @@ var (
 	oldestValue = desc("referred_secret_oldest_confirmation_timestamp_seconds", "When the vault confirmed the value that was confirmed longest ago.")
 )
 
-func (c *collector) collectVaults(out chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
+func (c *collector) collectVaults(out chan<- prometheus.Metric, gauge func(d *prometheus.Desc, v float64, labels ...string)) {
 	if c.VaultCalls != nil {
 		for _, n := range c.VaultCalls() {
 			caller := "client"
