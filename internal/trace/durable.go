@@ -58,7 +58,7 @@ func (r *Recorder) Restore(ctx context.Context, d Durable) error {
 		d.Interval = 100 * time.Millisecond
 	}
 	k := &keeper{Durable: d, c: make(chan Record, keepBuffer), stop: make(chan struct{})}
-	kept, err := k.read(ctx, &Filter{Last: maxHistory}, "")
+	kept, err := k.read(ctx, &Filter{Last: maxHistory}) // of all instances
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (r *Recorder) History(ctx context.Context, f Filter) (list []Record, durabl
 	if f.Last == 0 || f.Last > maxHistory {
 		f.Last = maxHistory
 	}
-	list, err = r.keeper.read(ctx, &f, f.Instance)
+	list, err = r.keeper.read(ctx, &f)
 	return list, true, err
 }
 
@@ -173,8 +173,8 @@ func (k *keeper) run() {
 	}
 }
 
-// read collects the newest f.Last records of an instance, or of all, that f lets through.
-func (k *keeper) read(ctx context.Context, f *Filter, instance string) ([]Record, error) {
+// read collects the newest f.Last records that f lets through; without an instance, those of all.
+func (k *keeper) read(ctx context.Context, f *Filter) ([]Record, error) {
 	var list []Record
 	var bad error
 	err := k.Journal.Back(ctx, func(batch []byte) bool {
@@ -183,7 +183,7 @@ func (k *keeper) read(ctx context.Context, f *Filter, instance string) ([]Record
 			return false
 		}
 		for _, r := range slices.Backward(recs) {
-			if (instance == "" || r.Instance == instance) && f.match(&r) && (k.Belongs == nil || k.Belongs(r.Instance, r.Time)) {
+			if (f.Instance == "" || f.Instance == r.Instance) && f.match(&r) && (k.Belongs == nil || k.Belongs(r.Instance, r.Time)) {
 				list = append(list, r)
 			}
 		}

@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -41,6 +42,15 @@ func (f *Filter) match(r *Record) bool {
 		!r.Time.Before(f.Since)
 }
 
+// order sorts the records, oldest first, and leaves the last that are wanted.
+func (f *Filter) order(list []Record) []Record {
+	slices.SortFunc(list, func(a, b Record) int { return cmp.Compare(a.ID, b.ID) })
+	if f.Last > 0 && len(list) > f.Last {
+		list = list[len(list)-f.Last:]
+	}
+	return list
+}
+
 // A Subscription receives records as they happen.
 type Subscription struct {
 	book   *book
@@ -56,13 +66,14 @@ const followBuffer = 256
 // before what happens next. A follower that is more than a few hundred records behind loses some; Lost counts them.
 func (r *Recorder) Follow(f Filter) ([]Record, *Subscription) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	b := r.book(f.Instance)
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	r.mu.Unlock() // a book that is followed is not dropped
 	s := &Subscription{book: b, filter: f, c: make(chan Record, followBuffer)}
 	b.subs[s] = struct{}{}
-	return b.records(&f), s
+	kept := b.collect(&f)
+	b.mu.Unlock()
+	return f.order(kept), s
 }
 
 // C delivers the records. It is never closed.

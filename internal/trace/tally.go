@@ -106,14 +106,13 @@ func subject(r *Record) Subject {
 	return s
 }
 
-// Tallies are the counts of all instances that have records, in no order that lasts.
+// Tallies are the counts of all instances that have records, by instance, kind and hub.
 func (r *Recorder) Tallies() []Tally {
 	if r == nil {
 		return nil
 	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
 	var list []Tally
+	r.mu.RLock()
 	for _, b := range r.books {
 		b.mu.Lock()
 		for _, t := range b.tallies.all {
@@ -121,6 +120,7 @@ func (r *Recorder) Tallies() []Tally {
 		}
 		b.mu.Unlock()
 	}
+	r.mu.RUnlock()
 	slices.SortFunc(list, func(a, b Tally) int {
 		return cmp.Or(cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Hub, b.Hub))
 	})

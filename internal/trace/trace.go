@@ -38,7 +38,6 @@
 package trace
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -211,8 +210,9 @@ func (r *Recorder) Records(f Filter) []Record {
 		return nil
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.records(&f)
+	found := b.collect(&f)
+	b.mu.Unlock()
+	return f.order(found)
 }
 
 // Find returns the kept record with an id.
@@ -224,16 +224,14 @@ func (r *Recorder) Find(instance string, id uint64) (Record, bool) {
 	return found[0], true
 }
 
-func (b *book) records(f *Filter) []Record {
+// collect returns the kept records that f lets through, in no order: messages wait for the lock, so whoever has it sorts
+// afterwards. Called with mu held.
+func (b *book) collect(f *Filter) []Record {
 	var out []Record
 	for p, g := range b.rings {
 		if f.Kind == "" || f.Kind == p.kind {
 			out = g.appendMatching(out, f)
 		}
-	}
-	slices.SortFunc(out, func(a, b Record) int { return cmp.Compare(a.ID, b.ID) })
-	if f.Last > 0 && len(out) > f.Last {
-		out = out[len(out)-f.Last:]
 	}
 	return out
 }
