@@ -2,6 +2,7 @@ package clientws
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"tabard/guard/reason"
@@ -17,7 +18,7 @@ func (s *Server) refused(r *http.Request, in *settings.Instance, hubName string,
 		operation = trace.ConnectionLimit
 	}
 	s.opt.Trace.Record(trace.Record{
-		Kind: trace.Connection, Operation: operation, Instance: in.Name, Hub: hubName[:min(len(hubName), 128)],
+		Kind: trace.Connection, Operation: operation, Instance: in.Name, Hub: strings.Clone(hubName[:min(len(hubName), 128)]),
 		CallerIP: trace.Caller(r), Method: r.Method, URL: cutURL(r.URL.EscapedPath()), TraceID: trace.ID(r.Header),
 		Status: no.status, Code: no.code, Detail: no.why(),
 	})

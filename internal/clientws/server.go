@@ -180,6 +180,7 @@ func (s *Server) serve(d *door, r *http.Request) {
 		s.answer(d, r, in, "", refuse(http.StatusNotFound, "", "Clients connect to /client/hubs/{hub}."))
 		return
 	}
+	name = strings.Clone(name) // or whatever keeps it keeps the request line alive, a token in the query included
 	if no := s.admit(d, r, in, name, query); no != nil {
 		s.answer(d, r, in, name, no)
 	}
@@ -271,6 +272,7 @@ func (cl *client) open(d *door, r *http.Request, in *settings.Instance, o hub.Co
 	if err != nil {
 		return refuse(http.StatusBadRequest, "", "Bad handshake: "+err.Error()+".")
 	}
+	subprotocol = strings.Clone(subprotocol) // or it keeps all of its header alive
 	cl.protocol = dialect(p, in.Hub(cl.hub.Name()))
 	cl.session.Bind(o.UserID, subprotocol)
 	early, err := d.enter()
@@ -279,7 +281,7 @@ func (cl *client) open(d *door, r *http.Request, in *settings.Instance, o hub.Co
 		return refuse(http.StatusInternalServerError, "", "Internal server error.")
 	}
 	conn := s.poll(d.conn)
-	o.Socket, o.Codec, o.Subprotocol = conn, cl.protocol, strings.Clone(subprotocol) // or it keeps all of its header alive
+	o.Socket, o.Codec, o.Subprotocol = conn, cl.protocol, subprotocol
 	extension := extension(in, r)
 	o.Deflate = extension != ""
 	o.Owner = cl

@@ -133,6 +133,7 @@ func (j *journal) answered(a *answer) {
 		for i := 0; i < utf8.UTFMax && !utf8.ValidString(head); i++ { // cut within a character
 			head = head[:len(head)-1]
 		}
+		head = strings.Clone(head) // or the record keeps the whole window alive
 	}
 	if utf8.ValidString(head) && strings.IndexByte(head, 0) < 0 {
 		j.rec.Answer = head
@@ -157,7 +158,7 @@ func (j *journal) warnGraph() {
 func (j *journal) clean(text string) string {
 	text = j.conceal(text)
 	if len(text) > maxDetail {
-		text = text[:maxDetail]
+		text = strings.Clone(text[:maxDetail]) // or the record keeps the rest alive
 	}
 	return strings.ToValidUTF8(text, "")
 }

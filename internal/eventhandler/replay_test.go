@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -325,6 +326,39 @@ func TestTheBeginningOfAnAnswerHoldsNoHalfOfASecret(t *testing.T) {
 	token := makeToken("api://x").Raw
 	if rec := w.record(trace.Delivery); strings.Contains(rec.Answer, token[:8]) {
 		t.Errorf("the answer ends in %q", rec.Answer[trace.MaxAnswer-40:])
+	}
+}
+
+// A record counts with the length of its texts, so it may not keep what they were cut from alive.
+func TestALongAnswerDoesNotStayInMemory(t *testing.T) {
+	const events, long = 100, 80 << 10
+	w := newWorld(t, quick())
+	h := newSink(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = w.Write(bytes.Repeat([]byte("x"), long))
+	})
+	w.hub("chat", all(h.URL))
+	s := w.session()
+	inUse := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	if _, err := w.send(s, "hi"); err != nil {
+		t.Fatal(err)
+	}
+	before := inUse()
+	for range events {
+		if _, err := w.send(s, "hi"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if more := inUse() - before; more > events*long/2 {
+		t.Errorf("%d events with answers of %d bytes keep %d bytes alive", events, long, more)
+	}
+	if rec := w.record(trace.Delivery); len(rec.Answer) != trace.MaxAnswer || rec.AnswerBytes != long {
+		t.Errorf("%d bytes of %d were kept", len(rec.Answer), rec.AnswerBytes)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"tabard/guard/reason"
 )
@@ -190,4 +191,32 @@ func FuzzTraceIDs(f *testing.F) {
 			t.Errorf("%q", id)
 		}
 	})
+}
+
+func TestARecordKeepsNothingAroundItsTextsAlive(t *testing.T) {
+	r := New(Options{})
+	line, parent := "/client/hubs/chat?access_token="+strings.Repeat("x", 1<<10), "01-"+strings.Repeat("a", 32)+"-"+strings.Repeat("b", 16)+"-00-"+strings.Repeat("x", 1<<10)
+	rec := r.Keep(Record{Instance: "i", URL: line[:17], TraceID: parent[3:35]}, nil)
+	if rec.URL != "/client/hubs/chat" || unsafe.StringData(rec.URL) == unsafe.StringData(line) {
+		t.Errorf("%q is a part of the request line", rec.URL)
+	}
+	if rec.TraceID != strings.Repeat("a", 32) || unsafe.StringData(rec.TraceID) == unsafe.StringData(parent[3:]) {
+		t.Errorf("%q is a part of the header", rec.TraceID)
+	}
+}
+
+func TestTheMetadataOfAContentCount(t *testing.T) {
+	r := New(Options{ContentBytes: 64 << 10})
+	for range 100 {
+		r.Keep(Record{Instance: "i"}, &Content{Metadata: [][2]string{{"k", strings.Repeat("v", 8<<10)}}})
+	}
+	kept := 0
+	for _, rec := range r.Records(Filter{Instance: "i"}) {
+		if rec.Content() != nil {
+			kept++
+		}
+	}
+	if kept != 7 {
+		t.Errorf("%d contents of over 8 KiB are kept within 64 KiB", kept)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // MaxContent bounds the body of a kept event in bytes; a larger one is not kept.
@@ -49,10 +50,13 @@ type contents struct {
 	queue []*slot // oldest first
 }
 
-const slotOverhead = 512 // bytes, about, beside the body
+const slotOverhead = 512 // bytes, about, beside what a client chooses the length of
 
 func (c *contents) keep(instance string, what *Content) *slot {
 	s := &slot{instance: instance, size: slotOverhead + len(what.Body) + len(what.State)}
+	for i := range what.Metadata {
+		s.size += int(unsafe.Sizeof(what.Metadata[i])) + len(what.Metadata[i][0]) + len(what.Metadata[i][1])
+	}
 	if len(what.Body) > MaxContent || s.size > c.limit {
 		return nil
 	}

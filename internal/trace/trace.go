@@ -39,6 +39,7 @@ package trace
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,8 +122,11 @@ func (r *Recorder) Keep(rec Record, c *Content) Record {
 	}
 	rec.Time = rec.Time.UTC()
 	if len(rec.Answer) > MaxAnswer {
-		rec.Answer = rec.Answer[:MaxAnswer]
+		rec.Answer = strings.Clone(rec.Answer[:MaxAnswer])
 	}
+	// Copies, for these are often parts of something longer, such as an address with its query, which would live as long
+	// as the record.
+	rec.URL, rec.TraceID = strings.Clone(rec.URL), strings.Clone(rec.TraceID)
 	if c != nil {
 		rec.slot = r.contents.keep(rec.Instance, c)
 	}
