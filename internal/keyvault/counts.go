@@ -54,6 +54,5 @@ func (v *Vaults) Counts() []Count {
 
 // Extent tells how many vaults there are, deleted ones included, and how many versions of secrets in them.
 func (v *Vaults) Extent() (vaults, versions int) {
-	vaults, versions, _ = v.index.extent()
-	return vaults, versions
+	return v.index.extent()
 }

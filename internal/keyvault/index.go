@@ -206,9 +206,21 @@ func (x *index) all() []*Vault {
 	return list
 }
 
-// extent tells how much there is and when it was last changed, so that whoever compares it with what was there before
-// notices a store that was put back to an older state.
-func (x *index) extent() (vaults, versions int, newest time.Time) {
+// extent tells how many vaults and versions of secrets there are.
+func (x *index) extent() (vaults, versions int) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, st := range x.vaults {
+		if st.vault != nil {
+			vaults++
+		}
+	}
+	return vaults, x.count
+}
+
+// lastChange tells when a vault or secret was last changed, so that whoever compares it with what was there before
+// notices a store that was put back to an older state. It looks at every version.
+func (x *index) lastChange() time.Time {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	last := int64(0)
@@ -216,7 +228,6 @@ func (x *index) extent() (vaults, versions int, newest time.Time) {
 		if st.vault == nil {
 			continue
 		}
-		vaults++
 		last = max(last, st.vault.Modified.Unix())
 		for _, s := range st.secrets {
 			if s.mark != nil {
@@ -227,7 +238,7 @@ func (x *index) extent() (vaults, versions int, newest time.Time) {
 			}
 		}
 	}
-	return vaults, x.count, time.Unix(last, 0).UTC()
+	return time.Unix(last, 0).UTC()
 }
 
 // A named is an item of a list: a secret's newest version and its mark.

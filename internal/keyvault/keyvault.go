@@ -142,8 +142,8 @@ func Open(ctx context.Context, s *store.Store, opt Options) (*Vaults, error) {
 			return nil, fmt.Errorf("keyvault: create the default vault: %w", err)
 		}
 	}
-	vaults, versions, newest := v.index.extent()
-	v.log.Info("vaults opened", "vaults", vaults, "versions", versions, "lastChange", newest)
+	vaults, versions := v.index.extent()
+	v.log.Info("vaults opened", "vaults", vaults, "versions", versions, "lastChange", v.index.lastChange())
 	life, stop := context.WithCancel(context.Background()) // lives until Close
 	v.stop = stop
 	v.done.Go(func() { v.run(life) })
