@@ -214,3 +214,19 @@ test("A newcomer has an event with a verified identity on screen in under two mi
   await page.getByRole("link", { name: "See every step" }).click();
   await expect(page.getByRole("list", { name: "Stages" }).getByRole("listitem").filter({ hasText: "token" })).toContainText("ok");
 });
+
+test("Why a deletion failed is not said of the next one", async ({ portal, page, service }) => {
+  for (const name of ["orders", "invoices"]) await portal.registerApplication(name, `api://${name}`);
+  const { value } = await service.admin("GET", "/v1.0/applications");
+  await page.getByRole("button", { name: "Delete orders" }).click();
+  await service.admin("DELETE", `/v1.0/applications/${value.find((a) => a.displayName === "orders").id}`); // somebody else is faster
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Delete" }).click();
+  await expect(dialog.getByRole("alert")).toContainText("Request_ResourceNotFound");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  await page.getByRole("button", { name: "Delete invoices" }).click();
+  await expect(dialog).toContainText("invoices");
+  await expect(dialog.getByRole("alert")).toHaveCount(0);
+  await portal.confirm("Delete");
+  await expect(page.getByText("No application yet")).toBeVisible();
+});

@@ -6,8 +6,7 @@ import { useSearchParams } from "react-router";
 import { lastSegment, type List, type RoleAssignment, type RoleDefinition, version } from "../api/arm";
 import { useReading } from "../app/api";
 import { useCurrent } from "../app/instance";
-import { useChange } from "../shared/change";
-import { Confirm } from "../shared/Confirm";
+import { ConfirmChange } from "../shared/Confirm";
 import { Empty, ErrorBar, Loading } from "../shared/feedback";
 import { Grid } from "../shared/Grid";
 import { Act } from "../shared/may";
@@ -27,7 +26,6 @@ export function AccessControl() {
   const principals = usePrincipals();
   const [adding, setAdding] = useState(false);
   const [deleting, setDeleting] = useState<RoleAssignment | null>(null);
-  const remove = useChange((api, a: RoleAssignment) => api.call("DELETE", a.id, { query }), "The role assignment was removed. It does not count any more.");
   const roleName = (a: RoleAssignment) => definitions.data?.value.find((d) => d.name === lastSegment(a.properties.roleDefinitionId))?.properties.roleName ?? lastSegment(a.properties.roleDefinitionId);
   const rows = (assignments.data?.value ?? []).filter((a) => only === null || a.properties.principalId === only);
   const add = (
@@ -74,19 +72,19 @@ export function AccessControl() {
         />
       )}
       {adding && <AddAssignment base={base} definitions={definitions.data?.value ?? []} onClose={() => setAdding(false)} />}
-      <Confirm
-        title="Remove role assignment"
-        verb="Remove"
-        open={deleting !== null}
-        busy={remove.busy}
-        error={remove.error}
-        onClose={() => setDeleting(null)}
-        onConfirm={() => deleting && void remove.run(deleting).then((ok) => ok && setDeleting(null))}
-      >
-        <Text>
-          {deleting && principals.nameOf(deleting.properties.principalId)} loses the role {deleting && roleName(deleting)}.
-        </Text>
-      </Confirm>
+      {deleting !== null && (
+        <ConfirmChange
+          title="Remove role assignment"
+          verb="Remove"
+          act={(api) => api.call("DELETE", deleting.id, { query })}
+          success="The role assignment was removed. It does not count any more."
+          onClose={() => setDeleting(null)}
+        >
+          <Text>
+            {principals.nameOf(deleting.properties.principalId)} loses the role {roleName(deleting)}.
+          </Text>
+        </ConfirmChange>
+      )}
     </Page>
   );
 }
@@ -96,16 +94,20 @@ function AddAssignment({ base, definitions, onClose }: { base: string; definitio
   const [principal, setPrincipal] = useState("");
   const chosen = definitions.find((d) => d.id === role);
   const known = usePrincipals().list.some((p) => p.id === principal);
-  const assign = useChange(
-    (api) =>
-      api.call("PUT", `${base}/roleAssignments/${crypto.randomUUID()}`, {
-        query,
-        body: { properties: { roleDefinitionId: role, principalId: principal, ...(known ? {} : { principalType: "User" }) } },
-      }),
-    "The role counts at once.",
-  );
   return (
-    <Confirm title="Add role assignment" verb="Assign" open busy={assign.busy} error={assign.error} disabled={role === "" || principal === ""} onClose={onClose} onConfirm={() => void assign.run().then((ok) => ok && onClose())}>
+    <ConfirmChange
+      title="Add role assignment"
+      verb="Assign"
+      disabled={role === "" || principal === ""}
+      act={(api) =>
+        api.call("PUT", `${base}/roleAssignments/${crypto.randomUUID()}`, {
+          query,
+          body: { properties: { roleDefinitionId: role, principalId: principal, ...(known ? {} : { principalType: "User" }) } },
+        })
+      }
+      success="The role counts at once."
+      onClose={onClose}
+    >
       <Field label="Role" hint={chosen?.properties.description}>
         <Dropdown placeholder="Select a role" value={chosen?.properties.roleName ?? ""} selectedOptions={[role]} onOptionSelect={(_, d) => setRole(d.optionValue ?? "")}>
           {definitions.map((d) => (
@@ -116,6 +118,6 @@ function AddAssignment({ base, definitions, onClose }: { base: string; definitio
         </Dropdown>
       </Field>
       <PrincipalPicker value={principal} onChange={setPrincipal} />
-    </Confirm>
+    </ConfirmChange>
   );
 }

@@ -5,8 +5,7 @@ import { useState } from "react";
 import type { Application, List } from "../api/arm";
 import { useReading } from "../app/api";
 import { registerApplication } from "./register";
-import { useChange } from "../shared/change";
-import { Confirm } from "../shared/Confirm";
+import { ConfirmChange } from "../shared/Confirm";
 import { Value } from "../shared/Copy";
 import { Empty, ErrorBar, Loading } from "../shared/feedback";
 import { Grid } from "../shared/Grid";
@@ -20,10 +19,6 @@ export function Applications() {
   const list = useReading<List<Application>>(["applications"], collection, undefined);
   const [adding, setAdding] = useState(false);
   const [deleting, setDeleting] = useState<Application | null>(null);
-  const remove = useChange(
-    (api, a: Application) => api.call("DELETE", `${collection}/${a.id}`),
-    (a) => `The application ${a.displayName} was deleted.`,
-  );
   const add = (
     <Act ask={{ method: "POST", path: collection }} appearance="primary" icon={<AddRegular />} onClick={() => setAdding(true)}>
       New registration
@@ -61,17 +56,17 @@ export function Applications() {
         />
       )}
       {adding && <Register onClose={() => setAdding(false)} />}
-      <Confirm
-        title="Delete application"
-        verb="Delete"
-        open={deleting !== null}
-        busy={remove.busy}
-        error={remove.error}
-        onClose={() => setDeleting(null)}
-        onConfirm={() => deleting && void remove.run(deleting).then((ok) => ok && setDeleting(null))}
-      >
-        <Text>No token is issued for {deleting?.displayName} any more; events of handlers that have it as their audience fail.</Text>
-      </Confirm>
+      {deleting !== null && (
+        <ConfirmChange
+          title="Delete application"
+          verb="Delete"
+          act={(api) => api.call("DELETE", `${collection}/${deleting.id}`)}
+          success={`The application ${deleting.displayName} was deleted.`}
+          onClose={() => setDeleting(null)}
+        >
+          <Text>No token is issued for {deleting.displayName} any more; events of handlers that have it as their audience fail.</Text>
+        </ConfirmChange>
+      )}
     </Page>
   );
 }
@@ -79,15 +74,21 @@ export function Applications() {
 function Register({ onClose }: { onClose(): void }) {
   const [name, setName] = useState("");
   const [uri, setUri] = useState("");
-  const create = useChange((api) => registerApplication(api, name, uri), `The application ${name} was registered.`);
   return (
-    <Confirm title="Register an application" verb="Register" open busy={create.busy} error={create.error} disabled={name.trim() === ""} onClose={onClose} onConfirm={() => void create.run().then((ok) => ok && onClose())}>
+    <ConfirmChange
+      title="Register an application"
+      verb="Register"
+      disabled={name.trim() === ""}
+      act={(api) => registerApplication(api, name, uri)}
+      success={`The application ${name} was registered.`}
+      onClose={onClose}
+    >
       <Field label="Name" required>
         <Input value={name} onChange={(_, d) => setName(d.value)} placeholder="my-handler" />
       </Field>
       <Field label="Application ID URI" hint="An address that names the application. It need not lead anywhere.">
         <Input value={uri} onChange={(_, d) => setUri(d.value.trim())} placeholder="api://my-handler" />
       </Field>
-    </Confirm>
+    </ConfirmChange>
   );
 }

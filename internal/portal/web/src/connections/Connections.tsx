@@ -5,8 +5,7 @@ import { type List, type Live, type LiveConnection, segment, version } from "../
 import { instancePath, often, useReading } from "../app/api";
 import { useCurrent } from "../app/instance";
 import { dataPlane } from "../playground/connect";
-import { useChange } from "../shared/change";
-import { Confirm } from "../shared/Confirm";
+import { ConfirmChange } from "../shared/Confirm";
 import { Value } from "../shared/Copy";
 import { Empty, ErrorBar, Loading } from "../shared/feedback";
 import { Grid } from "../shared/Grid";
@@ -39,10 +38,6 @@ export function Connections() {
   const change = (some: Record<string, string>) => setQuery({ hub, group, user, ...some }, { replace: true });
   const now = hubs.find((h) => h.name === hub);
   const [closing, setClosing] = useState<Closing | null>(null);
-  const close = useChange(
-    (api, c: Closing) => api.call(c.method, `${dataPlane(instance.name, hub)}/${c.path}`, { query: { "api-version": version.dataPlane, reason: "closed in the portal" } }),
-    (c) => `${c.what}: closed.`,
-  );
   return (
     <Page title="Connections" about="Who is online now. Closing a connection tells its client that the server wished so.">
       {live.error && <ErrorBar error={live.error} />}
@@ -93,17 +88,17 @@ export function Connections() {
           </div>
         </>
       )}
-      <Confirm
-        title="Close connections"
-        verb="Close"
-        open={closing !== null}
-        busy={close.busy}
-        error={close.error}
-        onClose={() => setClosing(null)}
-        onConfirm={() => closing && void close.run(closing).then((ok) => ok && setClosing(null))}
-      >
-        {closing?.what}: clients that are still wanted have to connect again.
-      </Confirm>
+      {closing !== null && (
+        <ConfirmChange
+          title="Close connections"
+          verb="Close"
+          act={(api) => api.call(closing.method, `${dataPlane(instance.name, hub)}/${closing.path}`, { query: { "api-version": version.dataPlane, reason: "closed in the portal" } })}
+          success={`${closing.what}: closed.`}
+          onClose={() => setClosing(null)}
+        >
+          {closing.what}: clients that are still wanted have to connect again.
+        </ConfirmChange>
+      )}
     </Page>
   );
 }

@@ -4,8 +4,7 @@ import { DeleteRegular } from "@fluentui/react-icons/svg/delete";
 import { useState } from "react";
 import { type List, resourceGroup, segment, type UserIdentity, version } from "../api/arm";
 import { useReading, useSubscription } from "../app/api";
-import { useChange } from "../shared/change";
-import { Confirm } from "../shared/Confirm";
+import { ConfirmChange } from "../shared/Confirm";
 import { Value } from "../shared/Copy";
 import { Empty, ErrorBar, Loading } from "../shared/feedback";
 import { Grid } from "../shared/Grid";
@@ -13,6 +12,7 @@ import { Act } from "../shared/may";
 import { Page } from "../shared/Page";
 
 const provider = "providers/Microsoft.ManagedIdentity/userAssignedIdentities";
+const query = { "api-version": version.identity };
 
 /** UserIdentities lists the identities that instances can be given. */
 export function UserIdentities() {
@@ -21,11 +21,6 @@ export function UserIdentities() {
   const list = useReading<List<UserIdentity>>(["identities"], root && `${root}/${provider}`, version.identity);
   const [adding, setAdding] = useState(false);
   const [deleting, setDeleting] = useState<UserIdentity | null>(null);
-  const query = { "api-version": version.identity };
-  const remove = useChange(
-    (api, i: UserIdentity) => api.call("DELETE", i.id, { query }),
-    (i) => `The identity ${i.name} was deleted.`,
-  );
   const error = subscription.error ?? list.error;
   const add = (
     <Act ask={{ method: "PUT", path: `${root ?? ""}/resourceGroups/default/${provider}/new` }} appearance="primary" icon={<AddRegular />} onClick={() => setAdding(true)}>
@@ -64,17 +59,17 @@ export function UserIdentities() {
         />
       )}
       {adding && root !== undefined && <Create root={root} onClose={() => setAdding(false)} />}
-      <Confirm
-        title="Delete user-assigned identity"
-        verb="Delete"
-        open={deleting !== null}
-        busy={remove.busy}
-        error={remove.error}
-        onClose={() => setDeleting(null)}
-        onConfirm={() => deleting && void remove.run(deleting).then((ok) => ok && setDeleting(null))}
-      >
-        <Text>Instances that have {deleting?.name} cannot prove who they are any more, until they get another identity.</Text>
-      </Confirm>
+      {deleting !== null && (
+        <ConfirmChange
+          title="Delete user-assigned identity"
+          verb="Delete"
+          act={(api) => api.call("DELETE", deleting.id, { query })}
+          success={`The identity ${deleting.name} was deleted.`}
+          onClose={() => setDeleting(null)}
+        >
+          <Text>Instances that have {deleting.name} cannot prove who they are any more, until they get another identity.</Text>
+        </ConfirmChange>
+      )}
     </Page>
   );
 }
@@ -82,18 +77,21 @@ export function UserIdentities() {
 function Create({ root, onClose }: { root: string; onClose(): void }) {
   const [name, setName] = useState("");
   const [group, setGroup] = useState("default");
-  const create = useChange(
-    (api) => api.call("PUT", `${root}/resourceGroups/${segment(group)}/${provider}/${segment(name)}`, { query: { "api-version": version.identity }, body: { location: "local" } }),
-    `The identity ${name} was created.`,
-  );
   return (
-    <Confirm title="Create user-assigned managed identity" verb="Create" open busy={create.busy} error={create.error} disabled={name === "" || group === ""} onClose={onClose} onConfirm={() => void create.run().then((ok) => ok && onClose())}>
+    <ConfirmChange
+      title="Create user-assigned managed identity"
+      verb="Create"
+      disabled={name === "" || group === ""}
+      act={(api) => api.call("PUT", `${root}/resourceGroups/${segment(group)}/${provider}/${segment(name)}`, { query, body: { location: "local" } })}
+      success={`The identity ${name} was created.`}
+      onClose={onClose}
+    >
       <Field label="Name" required>
         <Input value={name} onChange={(_, d) => setName(d.value.trim())} placeholder="my-identity" />
       </Field>
       <Field label="Resource group" required>
         <Input value={group} onChange={(_, d) => setGroup(d.value.trim())} />
       </Field>
-    </Confirm>
+    </ConfirmChange>
   );
 }

@@ -8,7 +8,7 @@ import { useChange } from "../shared/change";
 import { Confirm } from "../shared/Confirm";
 import { Value } from "../shared/Copy";
 import { Facts } from "../shared/Facts";
-import { ErrorBar, Note, Warnings } from "../shared/feedback";
+import { Note, Warnings } from "../shared/feedback";
 import { Act } from "../shared/may";
 import { assign } from "./assign";
 
@@ -57,7 +57,6 @@ export function SystemAssigned({ instance }: { instance: Instance }) {
           ]}
         />
       )}
-      {save.error && <ErrorBar error={save.error} />}
       <Warnings warnings={save.warnings} />
       <Confirm
         title={on ? "Enable system assigned managed identity" : "Disable system assigned managed identity"}
@@ -65,7 +64,10 @@ export function SystemAssigned({ instance }: { instance: Instance }) {
         verb="Yes"
         busy={save.busy}
         error={save.error}
-        onClose={() => setAsking(false)}
+        onClose={() => {
+          save.clear();
+          setAsking(false);
+        }}
         onConfirm={() => {
           void save.run().then((ok) => {
             if (!ok) return;

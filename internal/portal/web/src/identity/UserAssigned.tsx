@@ -6,7 +6,7 @@ import { Link } from "react-router";
 import { type Instance, lastSegment, type List, resourceGroup, type UserIdentity, version } from "../api/arm";
 import { useReading, useSubscription } from "../app/api";
 import { useChange } from "../shared/change";
-import { Confirm } from "../shared/Confirm";
+import { Confirm, ConfirmChange } from "../shared/Confirm";
 import { Value } from "../shared/Copy";
 import { Empty, ErrorBar, Note, Warnings } from "../shared/feedback";
 import { Grid } from "../shared/Grid";
@@ -69,7 +69,10 @@ export function UserAssigned({ instance }: { instance: Instance }) {
         open={removing !== null}
         busy={remove.busy}
         error={remove.error}
-        onClose={() => setRemoving(null)}
+        onClose={() => {
+          remove.clear();
+          setRemoving(null);
+        }}
         onConfirm={() => void remove.run().then((ok) => ok && setRemoving(null))}
       >
         <Text>
@@ -97,21 +100,15 @@ function AddIdentity({ instance, onClose }: { instance: Instance; onClose(): voi
   const [chosen, setChosen] = useState("");
   const subscription = useSubscription().data?.subscriptionId;
   const all = useReading<List<UserIdentity>>(["identities"], subscription && `/subscriptions/${subscription}/providers/Microsoft.ManagedIdentity/userAssignedIdentities`, version.identity);
-  const add = useChange(
-    (api) => assign(api, instance, { type: "UserAssigned", userAssignedIdentities: { [chosen]: {} } }),
-    () => `The instance has the identity ${lastSegment(chosen)} now.`,
-  );
   const found = (all.data?.value ?? []).filter((i) => i.name.toLowerCase().includes(search.toLowerCase()));
   return (
-    <Confirm
+    <ConfirmChange
       title="Add user assigned managed identity"
       verb="Add"
-      open
-      busy={add.busy}
-      error={add.error}
       disabled={chosen === ""}
+      act={(api) => assign(api, instance, { type: "UserAssigned", userAssignedIdentities: { [chosen]: {} } })}
+      success={`The instance has the identity ${lastSegment(chosen)} now.`}
       onClose={onClose}
-      onConfirm={() => void add.run().then((ok) => ok && onClose())}
     >
       <div className={styles.column}>
         <SearchBox aria-label="Search identities" placeholder="Search" value={search} onChange={(_, d) => setSearch(d.value)} />
@@ -131,6 +128,6 @@ function AddIdentity({ instance, onClose }: { instance: Instance; onClose(): voi
         )}
         <OneRule instance={instance} />
       </div>
-    </Confirm>
+    </ConfirmChange>
   );
 }

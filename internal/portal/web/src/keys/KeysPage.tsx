@@ -4,7 +4,7 @@ import { type Keys, version } from "../api/arm";
 import { useApi } from "../app/api";
 import { useCurrent } from "../app/instance";
 import { useChange } from "../shared/change";
-import { Confirm } from "../shared/Confirm";
+import { ConfirmChange } from "../shared/Confirm";
 import { Copy } from "../shared/Copy";
 import { Facts } from "../shared/Facts";
 import { ErrorBar, Loading, Note } from "../shared/feedback";
@@ -30,10 +30,6 @@ export function KeysPage() {
   const toggle = useChange(
     (api, on: boolean) => api.call("PATCH", instance.id, { query, body: { properties: { disableLocalAuth: !on } } }),
     (on) => (on ? "Access keys are accepted." : "Access keys are not accepted any more."),
-  );
-  const regenerate = useChange(
-    (api, keyType: "Primary" | "Secondary") => api.call("POST", `${instance.id}/regenerateKey`, { query, body: { keyType } }),
-    (keyType) => `The ${keyType.toLowerCase()} key was replaced.`,
   );
   return (
     <Page title="Keys" about="Whoever has an access key may do everything with this instance's connections. Prefer roles of identities where you can.">
@@ -70,17 +66,17 @@ export function KeysPage() {
         </>
       )}
       <ClientUrl />
-      <Confirm
-        title={`Regenerate the ${replacing?.toLowerCase() ?? ""} key`}
-        verb="Regenerate"
-        open={replacing !== null}
-        busy={regenerate.busy}
-        error={regenerate.error}
-        onClose={() => setReplacing(null)}
-        onConfirm={() => replacing && void regenerate.run(replacing).then((ok) => ok && setReplacing(null))}
-      >
-        <Text>Whoever uses the present key is refused from now on. The other key stays as it is.</Text>
-      </Confirm>
+      {replacing !== null && (
+        <ConfirmChange
+          title={`Regenerate the ${replacing.toLowerCase()} key`}
+          verb="Regenerate"
+          act={(api) => api.call("POST", `${instance.id}/regenerateKey`, { query, body: { keyType: replacing } })}
+          success={`The ${replacing.toLowerCase()} key was replaced.`}
+          onClose={() => setReplacing(null)}
+        >
+          <Text>Whoever uses the present key is refused from now on. The other key stays as it is.</Text>
+        </ConfirmChange>
+      )}
     </Page>
   );
 }

@@ -6,8 +6,7 @@ import { Link, useNavigate } from "react-router";
 import { type Hub, type List, segment, version } from "../api/arm";
 import { instancePath, useReading } from "../app/api";
 import { useCurrent } from "../app/instance";
-import { useChange } from "../shared/change";
-import { Confirm } from "../shared/Confirm";
+import { Confirm, ConfirmChange } from "../shared/Confirm";
 import { Empty, ErrorBar, Loading } from "../shared/feedback";
 import { Grid } from "../shared/Grid";
 import { Act } from "../shared/may";
@@ -19,10 +18,6 @@ export function HubsPage() {
   const hubs = useReading<List<Hub>>(["hubs"], `${instance.id}/hubs`, version.webPubSub);
   const [adding, setAdding] = useState(false);
   const [deleting, setDeleting] = useState<Hub | null>(null);
-  const remove = useChange(
-    (api, hub: Hub) => api.call("DELETE", hub.id, { query: { "api-version": version.webPubSub } }),
-    (hub) => `The settings of hub ${hub.name} were deleted.`,
-  );
   const page = (hub: string) => `${instancePath(instance.id, instance.name, "settings")}/${segment(hub)}`;
   const add = (
     <Button appearance="primary" icon={<AddRegular />} onClick={() => setAdding(true)}>
@@ -59,17 +54,17 @@ export function HubsPage() {
           ]}
         />
       )}
-      <Confirm
-        title="Delete hub settings"
-        verb="Delete"
-        open={deleting !== null}
-        busy={remove.busy}
-        error={remove.error}
-        onClose={() => setDeleting(null)}
-        onConfirm={() => deleting && void remove.run(deleting).then((ok) => ok && setDeleting(null))}
-      >
-        <Text>Connections of {deleting?.name} stay, but its event handlers are not called any more.</Text>
-      </Confirm>
+      {deleting !== null && (
+        <ConfirmChange
+          title="Delete hub settings"
+          verb="Delete"
+          act={(api) => api.call("DELETE", deleting.id, { query: { "api-version": version.webPubSub } })}
+          success={`The settings of hub ${deleting.name} were deleted.`}
+          onClose={() => setDeleting(null)}
+        >
+          <Text>Connections of {deleting.name} stay, but its event handlers are not called any more.</Text>
+        </ConfirmChange>
+      )}
       {adding && <AddHub page={page} onClose={() => setAdding(false)} />}
     </Page>
   );

@@ -1,5 +1,7 @@
 import { Button, Dialog, DialogActions, DialogBody, DialogContent, DialogSurface, DialogTitle } from "@fluentui/react-components";
 import type { ReactNode } from "react";
+import type { Answer, Client } from "../api/client";
+import { useChange } from "./change";
 import { ErrorBar } from "./feedback";
 
 interface Props {
@@ -45,4 +47,18 @@ export function Confirm({ title, open, busy = false, error = null, verb, disable
       </DialogSurface>
     </Dialog>
   );
+}
+
+interface ChangeProps extends Pick<Props, "title" | "verb" | "disabled" | "onClose" | "children"> {
+  act(api: Client): Promise<Answer<unknown> | void>;
+  success: string;
+}
+
+/**
+ * ConfirmChange is a Confirm of one change, which closes once that succeeded. It is there only while it asks, so that
+ * the next one does not begin with the error of the last.
+ */
+export function ConfirmChange({ act, success, onClose, ...rest }: ChangeProps) {
+  const change = useChange(act, success);
+  return <Confirm {...rest} open busy={change.busy} error={change.error} onClose={onClose} onConfirm={() => void change.run().then((ok) => ok && onClose())} />;
 }

@@ -4,9 +4,8 @@ import { DeleteRegular } from "@fluentui/react-icons/svg/delete";
 import { useState } from "react";
 import { type AccessPolicy, type Vault, version } from "../api/arm";
 import { PrincipalPicker, usePrincipals } from "../access/principals";
-import { useChange } from "../shared/change";
 import { Choices } from "../shared/Choices";
-import { Confirm } from "../shared/Confirm";
+import { ConfirmChange } from "../shared/Confirm";
 import { Empty, Note } from "../shared/feedback";
 import { Grid } from "../shared/Grid";
 import { Act } from "../shared/may";
@@ -16,6 +15,7 @@ const useStyles = makeStyles({
   start: { alignSelf: "flex-start" },
 });
 
+const query = { "api-version": version.vaults };
 const permissions = ["get", "list", "set", "delete", "backup", "restore", "recover", "purge"];
 
 /** Policies says who may do what with the secrets of a vault. */
@@ -25,10 +25,6 @@ export function Policies({ vault }: { vault: Vault }) {
   const [removing, setRemoving] = useState<AccessPolicy | null>(null);
   const principals = usePrincipals();
   const edit = (how: string) => `${vault.id}/accessPolicies/${how}`;
-  const remove = useChange(
-    (api, p: AccessPolicy) => api.call("PUT", edit("remove"), { query: { "api-version": version.vaults }, body: { properties: { accessPolicies: [p] } } }),
-    "The access policy was removed.",
-  );
   const add = (
     <Act className={styles.start} ask={{ method: "PUT", path: edit("add") }} appearance="primary" icon={<AddRegular />} onClick={() => setAdding(true)}>
       Create
@@ -67,17 +63,17 @@ export function Policies({ vault }: { vault: Vault }) {
         </>
       )}
       {adding && <AddPolicy vault={vault} onClose={() => setAdding(false)} />}
-      <Confirm
-        title="Remove access policy"
-        verb="Remove"
-        open={removing !== null}
-        busy={remove.busy}
-        error={remove.error}
-        onClose={() => setRemoving(null)}
-        onConfirm={() => removing && void remove.run(removing).then((ok) => ok && setRemoving(null))}
-      >
-        <Text>{removing && principals.nameOf(removing.objectId)} may not use the secrets of this vault any more.</Text>
-      </Confirm>
+      {removing !== null && (
+        <ConfirmChange
+          title="Remove access policy"
+          verb="Remove"
+          act={(api) => api.call("PUT", edit("remove"), { query, body: { properties: { accessPolicies: [removing] } } })}
+          success="The access policy was removed."
+          onClose={() => setRemoving(null)}
+        >
+          <Text>{principals.nameOf(removing.objectId)} may not use the secrets of this vault any more.</Text>
+        </ConfirmChange>
+      )}
     </div>
   );
 }
@@ -85,18 +81,22 @@ export function Policies({ vault }: { vault: Vault }) {
 function AddPolicy({ vault, onClose }: { vault: Vault; onClose(): void }) {
   const [principal, setPrincipal] = useState("");
   const [given, setGiven] = useState(["get"]);
-  const add = useChange(
-    (api) =>
-      api.call("PUT", `${vault.id}/accessPolicies/add`, {
-        query: { "api-version": version.vaults },
-        body: { properties: { accessPolicies: [{ tenantId: vault.properties.tenantId, objectId: principal, permissions: { secrets: given, keys: [], certificates: [] } }] } },
-      }),
-    "The access policy counts at once.",
-  );
   return (
-    <Confirm title="Create an access policy" verb="Create" open busy={add.busy} error={add.error} disabled={principal === "" || given.length === 0} onClose={onClose} onConfirm={() => void add.run().then((ok) => ok && onClose())}>
+    <ConfirmChange
+      title="Create an access policy"
+      verb="Create"
+      disabled={principal === "" || given.length === 0}
+      act={(api) =>
+        api.call("PUT", `${vault.id}/accessPolicies/add`, {
+          query,
+          body: { properties: { accessPolicies: [{ tenantId: vault.properties.tenantId, objectId: principal, permissions: { secrets: given, keys: [], certificates: [] } }] } },
+        })
+      }
+      success="The access policy counts at once."
+      onClose={onClose}
+    >
       <Choices label="Secret permissions" options={permissions} chosen={given} onChange={setGiven} />
       <PrincipalPicker value={principal} onChange={setPrincipal} />
-    </Confirm>
+    </ConfirmChange>
   );
 }

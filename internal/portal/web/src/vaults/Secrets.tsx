@@ -7,7 +7,7 @@ import { lastSegment, type List, type SecretItem, segment, type Vault, version }
 import type { ApiError, Client } from "../api/client";
 import { seldom, useApi } from "../app/api";
 import { useChange } from "../shared/change";
-import { Confirm } from "../shared/Confirm";
+import { ConfirmChange } from "../shared/Confirm";
 import { Copy, Value } from "../shared/Copy";
 import { Empty, ErrorBar, Loading } from "../shared/feedback";
 import { Grid } from "../shared/Grid";
@@ -45,10 +45,6 @@ export function Secrets({ vault }: { vault: Vault }) {
   const [setting, setSetting] = useState<string | null>(null); // the name of the secret that gets a new version; "": a new one
   const [chosen, setChosen] = useState<string | null>(null);
   const [deleting, setDeleting] = useState<string | null>(null);
-  const remove = useChange(
-    (api, name: string) => api.call("DELETE", `${path}/${segment(name)}`, { query }),
-    (name) => `The secret ${name} was deleted.`,
-  );
   const add = (
     <Button appearance="primary" icon={<AddRegular />} style={{ alignSelf: "flex-start" }} onClick={() => setSetting("")}>
       Generate/Import
@@ -101,17 +97,17 @@ export function Secrets({ vault }: { vault: Vault }) {
       )}
       {chosen !== null && <Versions path={path} name={chosen} />}
       {setting !== null && <SetSecret path={path} name={setting} onClose={() => setSetting(null)} />}
-      <Confirm
-        title="Delete secret"
-        verb="Delete"
-        open={deleting !== null}
-        busy={remove.busy}
-        error={remove.error}
-        onClose={() => setDeleting(null)}
-        onConfirm={() => deleting && void remove.run(deleting).then((ok) => ok && setDeleting(null))}
-      >
-        <Text>Events to handlers whose URL refers to {deleting} are not sent any more. The secret can be recovered for {vault.properties.softDeleteRetentionInDays} days.</Text>
-      </Confirm>
+      {deleting !== null && (
+        <ConfirmChange
+          title="Delete secret"
+          verb="Delete"
+          act={(api) => api.call("DELETE", `${path}/${segment(deleting)}`, { query })}
+          success={`The secret ${deleting} was deleted.`}
+          onClose={() => setDeleting(null)}
+        >
+          <Text>Events to handlers whose URL refers to {deleting} are not sent any more. The secret can be recovered for {vault.properties.softDeleteRetentionInDays} days.</Text>
+        </ConfirmChange>
+      )}
     </div>
   );
 }
@@ -185,17 +181,14 @@ function Versions({ path, name }: { path: string; name: string }) {
 function SetSecret({ path, name: given, onClose }: { path: string; name: string; onClose(): void }) {
   const [name, setName] = useState(given);
   const [value, setValue] = useState("");
-  const set = useChange((api) => api.call("PUT", `${path}/${segment(name)}`, { query, body: { value } }), `The secret ${name} has a new version.`);
   return (
-    <Confirm
+    <ConfirmChange
       title={given === "" ? "Create a secret" : `New version of ${given}`}
       verb="Create"
-      open
-      busy={set.busy}
-      error={set.error}
       disabled={name === "" || value === ""}
+      act={(api) => api.call("PUT", `${path}/${segment(name)}`, { query, body: { value } })}
+      success={`The secret ${name} has a new version.`}
       onClose={onClose}
-      onConfirm={() => void set.run().then((ok) => ok && onClose())}
     >
       {given === "" && (
         <Field label="Name" required>
@@ -205,6 +198,6 @@ function SetSecret({ path, name: given, onClose }: { path: string; name: string;
       <Field label="Secret value" required>
         <Input type="password" autoComplete="off" value={value} onChange={(_, d) => setValue(d.value)} />
       </Field>
-    </Confirm>
+    </ConfirmChange>
   );
 }

@@ -4,8 +4,7 @@ import { useState } from "react";
 import { Link } from "react-router";
 import { type List, resourceGroup, segment, type Vault, version } from "../api/arm";
 import { useReading, useSubscription } from "../app/api";
-import { useChange } from "../shared/change";
-import { Confirm } from "../shared/Confirm";
+import { ConfirmChange } from "../shared/Confirm";
 import { Value } from "../shared/Copy";
 import { Empty, ErrorBar, Loading } from "../shared/feedback";
 import { Grid } from "../shared/Grid";
@@ -56,20 +55,24 @@ export function Vaults() {
 function Create({ root, tenant, onClose }: { root: string; tenant: string; onClose(): void }) {
   const [name, setName] = useState("");
   const [roles, setRoles] = useState(false);
-  const create = useChange(
-    (api) =>
-      api.call("PUT", `${root}/resourceGroups/default/${provider}/${segment(name)}`, {
-        query: { "api-version": version.vaults },
-        body: { location: "local", properties: { tenantId: tenant, sku: { family: "A", name: "standard" }, accessPolicies: [], enableRbacAuthorization: roles } },
-      }),
-    `The vault ${name} was created.`,
-  );
   return (
-    <Confirm title="Create key vault" verb="Create" open busy={create.busy} error={create.error} disabled={name === ""} onClose={onClose} onConfirm={() => void create.run().then((ok) => ok && onClose())}>
+    <ConfirmChange
+      title="Create key vault"
+      verb="Create"
+      disabled={name === ""}
+      act={(api) =>
+        api.call("PUT", `${root}/resourceGroups/default/${provider}/${segment(name)}`, {
+          query: { "api-version": version.vaults },
+          body: { location: "local", properties: { tenantId: tenant, sku: { family: "A", name: "standard" }, accessPolicies: [], enableRbacAuthorization: roles } },
+        })
+      }
+      success={`The vault ${name} was created.`}
+      onClose={onClose}
+    >
       <Field label="Name" required hint="3 to 24 letters, digits and hyphens.">
         <Input value={name} onChange={(_, d) => setName(d.value.trim())} />
       </Field>
       <Checkbox label="Role assignments decide (otherwise access policies)" checked={roles} onChange={(_, d) => setRoles(d.checked === true)} />
-    </Confirm>
+    </ConfirmChange>
   );
 }
