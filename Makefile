@@ -52,7 +52,7 @@ conformance: build
 	@command -v nginx >/dev/null || if command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; fi
 	cd conformance/deploy && $(GO) vet ./... && $(GO) test -count=1 ./...
 	cd conformance/js && npm ci --no-audit --no-fund --loglevel=error && npm test
-	@if command -v apt-get dpkg-deb >/dev/null; then conformance/python/packages.sh && /usr/bin/python3 conformance/python/vault.py; \
+	@if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then conformance/python/packages.sh && /usr/bin/python3 conformance/python/vault.py; \
 	else echo "conformance/python needs Debian's packages"; fi
 
 release:
