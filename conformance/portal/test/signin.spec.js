@@ -35,6 +35,15 @@ test("An operator signs in at an issuer, and a role shows as much as it allows",
     await expect(save).toHaveAttribute("aria-disabled", "true");
     await save.hover();
     await expect(page.getByRole("tooltip")).toContainText("does not have authorization");
+    await page.getByRole("navigation").getByRole("link", { name: "Settings" }).click();
+    await expect(page.getByRole("button", { name: "Add" }).first()).toHaveAttribute("aria-disabled", "true");
+    await page.getByRole("navigation").getByRole("link", { name: "Keys" }).click();
+    const keys = page.getByRole("switch", { name: "Access keys" });
+    await expect(keys).toHaveAttribute("aria-disabled", "true");
+    await keys.focus();
+    await expect(page.getByRole("tooltip")).toContainText("does not have authorization");
+    await keys.press("Space");
+    await expect(keys).toBeChecked();
   } finally {
     await context.close();
     await service.stop();

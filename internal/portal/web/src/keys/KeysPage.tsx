@@ -1,4 +1,4 @@
-import { Button, makeStyles, Switch, Text, tokens } from "@fluentui/react-components";
+import { Button, makeStyles, Text, tokens } from "@fluentui/react-components";
 import { useState } from "react";
 import { type Keys, version } from "../api/arm";
 import { useApi } from "../app/api";
@@ -8,7 +8,7 @@ import { ConfirmChange } from "../shared/Confirm";
 import { Copy } from "../shared/Copy";
 import { Facts } from "../shared/Facts";
 import { ErrorBar, Loading, Note } from "../shared/feedback";
-import { Act } from "../shared/may";
+import { Act, ActSwitch } from "../shared/may";
 import { Page, Section } from "../shared/Page";
 import { useQuery } from "@tanstack/react-query";
 import { ClientUrl } from "./ClientUrl";
@@ -34,7 +34,7 @@ export function KeysPage() {
   return (
     <Page title="Keys" about="Whoever has an access key may do everything with this instance's connections. Prefer roles of identities where you can.">
       {toggle.error && <ErrorBar error={toggle.error} />}
-      <Switch label="Access keys" checked={!disabled} disabled={toggle.busy} onChange={(_, d) => void toggle.run(d.checked)} />
+      <ActSwitch ask={{ method: "PATCH", path: instance.id }} label="Access keys" checked={!disabled} busy={toggle.busy} onChange={(_, d) => void toggle.run(d.checked)} />
       {disabled && <Note>Requests that are signed with an access key are refused.</Note>}
       {keys.error && <ErrorBar error={keys.error} />}
       {keys.isPending && <Loading />}

@@ -1,4 +1,4 @@
-import { Button, Field, Input, Text } from "@fluentui/react-components";
+import { Field, Input, Text } from "@fluentui/react-components";
 import { AddRegular } from "@fluentui/react-icons/svg/add";
 import { DeleteRegular } from "@fluentui/react-icons/svg/delete";
 import { useState } from "react";
@@ -20,9 +20,9 @@ export function HubsPage() {
   const [deleting, setDeleting] = useState<Hub | null>(null);
   const page = (hub: string) => `${instancePath(instance.id, instance.name, "settings")}/${segment(hub)}`;
   const add = (
-    <Button appearance="primary" icon={<AddRegular />} onClick={() => setAdding(true)}>
+    <Act ask={{ method: "PUT", path: `${instance.id}/hubs/new` }} appearance="primary" icon={<AddRegular />} onClick={() => setAdding(true)}>
       Add
-    </Button>
+    </Act>
   );
   return (
     <Page title="Settings" about="A hub is a set of connections with a name of your choice. Its settings say which event handlers get its events." actions={add}>

@@ -1,5 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
-import { Button, type ButtonProps, Spinner, Tooltip } from "@fluentui/react-components";
+import { Button, type ButtonProps, Spinner, Switch, type SwitchProps, Tooltip } from "@fluentui/react-components";
+import type { ReactElement } from "react";
 import { useApi, seldom } from "../app/api";
 import { useSession } from "../signin/session";
 
@@ -10,7 +11,7 @@ export interface Ask {
 }
 
 /** useMay tells whether the caller may make a request, and if not, what the service would say. */
-export function useMay(ask: Ask): { allowed: boolean; why: string } {
+function useMay(ask: Ask): { allowed: boolean; why: string } {
   const api = useApi();
   const admin = useSession()?.kind === "admin"; // may everything
   const { data } = useQuery({
@@ -33,10 +34,20 @@ export function Act({ ask, busy, disabled, icon, children, ...rest }: Props) {
       {children}
     </Button>
   );
-  if (allowed || why === "") return button;
+  return explained(button, why);
+}
+
+/** ActSwitch is Act for a switch that makes its request at once. */
+export function ActSwitch({ ask, busy, ...rest }: SwitchProps & { ask: Ask; busy: boolean }) {
+  const { allowed, why } = useMay(ask);
+  return explained(<Switch {...rest} disabled={busy} disabledFocusable={!allowed} />, why);
+}
+
+function explained(control: ReactElement, why: string): ReactElement {
+  if (why === "") return control;
   return (
     <Tooltip content={why} relationship="description" withArrow>
-      {button}
+      {control}
     </Tooltip>
   );
 }
