@@ -14,7 +14,6 @@ export class ApiError extends Error {
 /** An Answer is a success, and what the service warns of all the same. */
 export interface Answer<T> {
   body: T;
-  status: number;
   warnings: string[];
 }
 
@@ -69,7 +68,6 @@ export class Client {
     const text = await answer.text();
     return {
       body: (text === "" ? undefined : JSON.parse(text)) as T,
-      status: answer.status,
       warnings: splitWarnings(answer.headers.get("x-tabard-warning")),
     };
   }
@@ -90,7 +88,7 @@ function splitWarnings(joined: string | null): string[] {
 }
 
 /** refusal reads the envelopes of ARM, Graph and Key Vault ({error: …}) and that of the data plane ({code, message}). */
-export async function refusal(answer: Response): Promise<ApiError> {
+async function refusal(answer: Response): Promise<ApiError> {
   const fallback = `The service answered ${answer.status} ${answer.statusText}.`;
   const text = await answer.text();
   try {

@@ -1,4 +1,4 @@
-import { type QueryClient, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useMemo, useRef } from "react";
 import { type Instance, type List, resourceGroup, segment, type Subscription, version } from "../api/arm";
 import { ApiError, Client } from "../api/client";
@@ -84,12 +84,8 @@ export function instancePath(id: string, name: string, page = "overview"): strin
   return `/instances/${segment(resourceGroup(id))}/${segment(name)}${page && `/${page}`}`;
 }
 
-/** refresh has everything asked for again, after a change. */
-export function refresh(queries: QueryClient): Promise<void> {
-  return queries.invalidateQueries();
-}
-
+/** useRefresh has everything asked for again, after a change. */
 export function useRefresh(): () => Promise<void> {
   const queries = useQueryClient();
-  return () => refresh(queries);
+  return () => queries.invalidateQueries();
 }

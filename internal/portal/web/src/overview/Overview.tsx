@@ -1,10 +1,7 @@
 import { Card, Caption1, makeStyles, Text, Title3, tokens } from "@fluentui/react-components";
 import { Link } from "react-router";
-import type { Live } from "../api/arm";
-import { version } from "../api/arm";
-import type { TraceRecord } from "../api/trace";
-import { isFault } from "../api/trace";
-import type { List } from "../api/arm";
+import { type List, type Live, version } from "../api/arm";
+import { isFault, type TraceRecord } from "../api/trace";
 import { instancePath, often, useReading } from "../app/api";
 import { useCurrent } from "../app/instance";
 import { Value } from "../shared/Copy";

@@ -1,5 +1,4 @@
 import { useEffect, useRef, useState } from "react";
-import { pubsub } from "./connect";
 
 /** A Frame is one WebSocket message as it was, or what happened to the connection. */
 export interface Frame {
@@ -14,7 +13,6 @@ const maxFrames = 500;
 export interface Socket {
   state: "closed" | "connecting" | "open";
   frames: Frame[];
-  connectionId: string;
   open(url: string, subprotocol: string): void;
   send(text: string): void;
   close(): void;
@@ -25,7 +23,6 @@ export interface Socket {
 export function useSocket(): Socket {
   const [state, setState] = useState<Socket["state"]>("closed");
   const [frames, setFrames] = useState<Frame[]>([]);
-  const [connectionId, setConnectionId] = useState("");
   const socket = useRef<WebSocket | null>(null);
   const count = useRef(0);
   useEffect(() => () => socket.current?.close(), []);
@@ -36,21 +33,17 @@ export function useSocket(): Socket {
   return {
     state,
     frames,
-    connectionId,
     clear: () => setFrames([]),
     open: (url, subprotocol) => {
       const s = new WebSocket(url, subprotocol === "" ? [] : [subprotocol]);
       socket.current = s;
       setState("connecting");
-      setConnectionId("");
       s.onopen = () => {
         setState("open");
         note("note", `Connected${subprotocol === "" ? "" : ` with ${subprotocol}`}`);
       };
       s.onmessage = (e) => {
-        const text = typeof e.data === "string" ? e.data : "(binary)";
-        note("received", text);
-        if (subprotocol === pubsub) setConnectionId((old) => connectedAs(text) ?? old);
+        note("received", typeof e.data === "string" ? e.data : "(binary)");
       };
       s.onclose = (e) => {
         setState("closed");
@@ -63,14 +56,4 @@ export function useSocket(): Socket {
     },
     close: () => socket.current?.close(1000),
   };
-}
-
-/** connectedAs reads the connection id from the service's greeting. */
-export function connectedAs(text: string): string | undefined {
-  try {
-    const message = JSON.parse(text) as { type?: string; event?: string; connectionId?: string };
-    return message.type === "system" && message.event === "connected" ? message.connectionId : undefined;
-  } catch {
-    return undefined;
-  }
 }

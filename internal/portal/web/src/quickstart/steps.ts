@@ -3,8 +3,8 @@ import type { Client } from "../api/client";
 import type { TraceRecord } from "../api/trace";
 import { registerApplication } from "../applications/register";
 import { assign } from "../identity/assign";
+import { frameFor } from "../playground/Actions";
 import { generateUrl, pubsub } from "../playground/connect";
-import { connectedAs } from "../playground/useSocket";
 
 export interface SampleHandler {
   url: string;
@@ -91,9 +91,11 @@ function sendHello(url: string): Promise<Outcome> {
     const timer = setTimeout(() => fail("The handler did not answer in time."), patience);
     socket.onclose = (e) => fail(`The connection was closed with ${e.code}${e.reason && `: ${e.reason}`}.`);
     socket.onmessage = (e) => {
-      const message = JSON.parse(String(e.data)) as { type: string; from?: string; data?: unknown; success?: boolean; error?: { name: string; message: string } };
-      connectionId ??= connectedAs(String(e.data));
-      if (message.type === "system") socket.send(JSON.stringify({ type: "event", event: "hello", ackId: 1, dataType: "text", data: "hello" }));
+      const message = JSON.parse(String(e.data)) as { type: string; event?: string; connectionId?: string; from?: string; data?: unknown; success?: boolean; error?: { name: string; message: string } };
+      if (message.type === "system" && message.event === "connected") {
+        connectionId = message.connectionId;
+        socket.send(frameFor("event", "hello", "hello", 1));
+      }
       if (message.type === "ack" && message.success === false) fail(`${message.error?.name ?? "The event failed"}: ${message.error?.message ?? ""}`);
       if (message.type === "message" && message.from === "server") {
         clearTimeout(timer);

@@ -2,9 +2,8 @@ import { Checkbox, Dropdown, Field, Input, makeStyles, Option, Radio, RadioGroup
 import { useState } from "react";
 import { Link } from "react-router";
 import type { Application, Auth, List } from "../api/arm";
-import { useReading } from "../app/api";
+import { instancePath, useReading } from "../app/api";
 import { useCurrent } from "../app/instance";
-import { instancePath } from "../app/api";
 import { ErrorBar, Note } from "../shared/feedback";
 
 const useStyles = makeStyles({

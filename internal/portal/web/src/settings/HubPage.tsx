@@ -2,8 +2,7 @@ import { Button, Field, makeStyles, SpinButton, Switch, tokens } from "@fluentui
 import { SaveRegular } from "@fluentui/react-icons/svg/save";
 import { useState } from "react";
 import { Link, useParams } from "react-router";
-import type { EventHandler, Hub, HubProperties } from "../api/arm";
-import { segment, version } from "../api/arm";
+import { type EventHandler, type Hub, type HubProperties, segment, version } from "../api/arm";
 import { instancePath, useReading } from "../app/api";
 import { useCurrent } from "../app/instance";
 import { useChange } from "../shared/change";

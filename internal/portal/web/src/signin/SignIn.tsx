@@ -106,7 +106,7 @@ function TokenForm({ onProblem }: { onProblem: (why: string) => void }) {
       <Field label="Admin token" hint="It is in admin.token in the service's data directory. tabard dev prints a link that has it.">
         <Input type="password" autoComplete="off" value={token} onChange={(_, d) => setToken(d.value)} />
       </Field>
-      <Button appearance={"secondary"} type="submit" disabled={busy || token.trim() === ""}>
+      <Button type="submit" disabled={busy || token.trim() === ""}>
         Sign in
       </Button>
       <Text size={200}>The token stays in this tab and is forgotten with it.</Text>

@@ -4,7 +4,7 @@ import { followTrace, type TraceRecord } from "../api/trace";
 import { useApi } from "../app/api";
 
 /** How many records the page keeps; older ones make room. */
-export const maxRows = 1_000;
+const maxRows = 1_000;
 
 export interface Stream {
   records: TraceRecord[]; // oldest first

@@ -21,7 +21,7 @@ const useStyles = makeStyles({
 const query = { "api-version": version.secrets };
 
 /** secretsOf is the data plane of a vault as this browser reaches it. */
-export function secretsOf(vault: Vault): string {
+function secretsOf(vault: Vault): string {
   return `/tabard/v1/vaults/${segment(vault.name)}/secrets`;
 }
 
