@@ -1,6 +1,6 @@
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { Toaster } from "@fluentui/react-components";
-import { useEffect, useState } from "react";
+import { useMemo } from "react";
 import { Navigate, Route, Routes } from "react-router";
 import { AccessControl } from "../access/AccessControl";
 import { ApiError } from "../api/client";
@@ -39,8 +39,7 @@ function newQueries(): QueryClient {
 
 export function App() {
   const session = useSession();
-  const [queries, setQueries] = useState(newQueries);
-  useEffect(() => setQueries(newQueries()), [session]); // nothing that one user saw is left for the next
+  const queries = useMemo(newQueries, [session]); // nothing that one user saw is left for the next
   if (session === null) return <SignIn />;
   return (
     <QueryClientProvider client={queries}>
