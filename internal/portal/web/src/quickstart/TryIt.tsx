@@ -5,13 +5,14 @@ import { CircleRegular } from "@fluentui/react-icons/svg/circle";
 import { DismissCircleFilled } from "@fluentui/react-icons/svg/dismiss-circle";
 import { useState } from "react";
 import { Link } from "react-router";
-import { apiRoot, instancePath, useApi, useRefresh } from "../app/api";
+import { instancePath, useApi, useRefresh } from "../app/api";
 import { useCurrent } from "../app/instance";
+import { loadSettings } from "../app/settings";
 import { Claims } from "../shared/Claims";
 import { Code } from "../shared/Copy";
 import { Empty, ErrorBar, Note } from "../shared/feedback";
 import { Section } from "../shared/Page";
-import { type Outcome, type SampleHandler, type Step, steps } from "./steps";
+import { type Outcome, type Step, steps } from "./steps";
 
 const useStyles = makeStyles({
   list: { listStyleType: "none", margin: 0, padding: 0, display: "flex", flexDirection: "column", gap: tokens.spacingVerticalM },
@@ -29,7 +30,7 @@ export function TryIt() {
   const refresh = useRefresh();
   const { data: sample, isPending } = useQuery({
     queryKey: ["sample handler"],
-    queryFn: async () => ((await (await fetch(new URL("portal/settings.json", apiRoot), { cache: "no-store" })).json()) as { sampleHandler: SampleHandler | null }).sampleHandler,
+    queryFn: async () => (await loadSettings()).sampleHandler,
     staleTime: Infinity,
   });
   const [done, setDone] = useState(0);

@@ -1,6 +1,7 @@
 import { Button, Divider, Field, Input, makeStyles, Spinner, Text, Title2, tokens } from "@fluentui/react-components";
 import { useEffect, useState } from "react";
-import { apiRoot, clientFor } from "../app/api";
+import { clientFor } from "../app/api";
+import { loadSettings } from "../app/settings";
 import { version } from "../api/arm";
 import { ErrorBar } from "../shared/feedback";
 import { beginSignIn, explain, finishSignIn, type OIDC, returnedParameters } from "./oidc";
@@ -11,12 +12,6 @@ const useStyles = makeStyles({
   card: { width: "min(440px, 92vw)", display: "flex", flexDirection: "column", gap: tokens.spacingVerticalL, padding: tokens.spacingHorizontalXXL, borderRadius: tokens.borderRadiusLarge, boxShadow: tokens.shadow16, backgroundColor: tokens.colorNeutralBackground1 },
   form: { display: "flex", flexDirection: "column", gap: tokens.spacingVerticalM },
 });
-
-/** settings are what this page may be told without a credential. */
-async function loadSettings(): Promise<{ oidc: OIDC | null }> {
-  const answer = await fetch(new URL("portal/settings.json", apiRoot), { cache: "no-store" });
-  return (await answer.json()) as { oidc: OIDC | null };
-}
 
 /** SignIn takes the admin token, or sends the user to the issuer if one is configured. */
 export function SignIn() {
