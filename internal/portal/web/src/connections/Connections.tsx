@@ -4,7 +4,7 @@ import { Link, useSearchParams } from "react-router";
 import { type List, type Live, type LiveConnection, segment, version } from "../api/arm";
 import { instancePath, often, useReading } from "../app/api";
 import { useCurrent } from "../app/instance";
-import { dataPlane } from "../playground/connect";
+import { askDataPlane, dataPlane } from "../playground/connect";
 import { ConfirmChange } from "../shared/Confirm";
 import { Value } from "../shared/Copy";
 import { Empty, ErrorBar, Loading } from "../shared/feedback";
@@ -65,7 +65,7 @@ export function Connections() {
             <Field label="User ID">
               <Input value={user} onChange={(_, d) => change({ user: d.value })} />
             </Field>
-            <Act ask={{ method: "POST", path: `${instance.id}/listKeys` }} disabled={!now?.connections} onClick={() => setClosing({ method: "POST", path: ":closeConnections", what: `All connections of hub ${hub}` })}>
+            <Act ask={askDataPlane(instance)} disabled={!now?.connections} onClick={() => setClosing({ method: "POST", path: ":closeConnections", what: `All connections of hub ${hub}` })}>
               Close all of this hub
             </Act>
           </div>
@@ -129,7 +129,7 @@ function Members({ hub, group, user, onClose }: { hub: string; group: string; us
             name: "Action",
             width: "100px",
             cell: (c) => (
-              <Act ask={{ method: "POST", path: `${instance.id}/listKeys` }} size="small" aria-label={`Close ${c.connectionId}`} onClick={() => onClose(c)}>
+              <Act ask={askDataPlane(instance)} size="small" aria-label={`Close ${c.connectionId}`} onClick={() => onClose(c)}>
                 Close
               </Act>
             ),

@@ -1,6 +1,7 @@
 import { Button, Text } from "@fluentui/react-components";
 import type { Crowd } from "../api/arm";
 import { useCurrent } from "../app/instance";
+import { askDataPlane } from "../playground/connect";
 import { Grid } from "../shared/Grid";
 import { Act } from "../shared/may";
 import { Section } from "../shared/Page";
@@ -39,7 +40,7 @@ export function Crowds({ title, crowds, count, onSelect, onClose }: Props) {
               name: "Action",
               width: "100px",
               cell: (c) => (
-                <Act ask={{ method: "POST", path: `${instance.id}/listKeys` }} size="small" aria-label={`Close ${c.name}`} onClick={() => onClose(c.name)}>
+                <Act ask={askDataPlane(instance)} size="small" aria-label={`Close ${c.name}`} onClick={() => onClose(c.name)}>
                   Close
                 </Act>
               ),

@@ -3,7 +3,7 @@ import { useState } from "react";
 import { type Live, version } from "../api/arm";
 import { useReading } from "../app/api";
 import { useCurrent } from "../app/instance";
-import { type ClientOptions, generateUrl } from "../playground/connect";
+import { askDataPlane, type ClientOptions, generateUrl } from "../playground/connect";
 import { useChange } from "../shared/change";
 import { Code } from "../shared/Copy";
 import { ErrorBar } from "../shared/feedback";
@@ -42,7 +42,7 @@ export function ClientUrl() {
           <Input value={options.groups} onChange={(_, d) => change({ groups: d.value })} />
         </Field>
         <Checkbox label="May join and send to every group" checked={options.mayAll} onChange={(_, d) => change({ mayAll: d.checked === true })} />
-        <Act ask={{ method: "POST", path: `${instance.id}/listKeys` }} type="submit" busy={generate.busy} disabled={options.hub === "" || live.data === undefined}>
+        <Act ask={askDataPlane(instance)} type="submit" busy={generate.busy} disabled={options.hub === "" || live.data === undefined}>
           Generate
         </Act>
       </form>

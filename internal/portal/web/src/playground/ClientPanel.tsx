@@ -7,7 +7,7 @@ import { Copy } from "../shared/Copy";
 import { ErrorBar } from "../shared/feedback";
 import { Act } from "../shared/may";
 import { Actions } from "./Actions";
-import { type ClientOptions, generateUrl, pubsub } from "./connect";
+import { askDataPlane, type ClientOptions, generateUrl, pubsub } from "./connect";
 import { Frames } from "./Frames";
 import { useSocket } from "./useSocket";
 
@@ -70,7 +70,7 @@ export function ClientPanel({ number, hub, endpoint, onRemove }: { number: numbe
         {open ? (
           <Button onClick={socket.close}>Disconnect</Button>
         ) : (
-          <Act ask={{ method: "POST", path: `${instance.id}/listKeys` }} appearance="primary" busy={connect.busy} disabled={options.hub === ""} onClick={() => void connect.run()}>
+          <Act ask={askDataPlane(instance)} appearance="primary" busy={connect.busy} disabled={options.hub === ""} onClick={() => void connect.run()}>
             Connect
           </Act>
         )}

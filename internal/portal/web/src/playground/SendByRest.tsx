@@ -5,7 +5,7 @@ import { useCurrent } from "../app/instance";
 import { useChange } from "../shared/change";
 import { ErrorBar } from "../shared/feedback";
 import { Act } from "../shared/may";
-import { dataPlane } from "./connect";
+import { askDataPlane, dataPlane } from "./connect";
 
 const useStyles = makeStyles({
   fields: { display: "flex", flexDirection: "column", gap: tokens.spacingVerticalM },
@@ -65,7 +65,7 @@ export function SendByRest({ hub: initial }: { hub: string }) {
         <Field label="Message">
           <Textarea value={text} onChange={(_, d) => setText(d.value)} />
         </Field>
-        <Act ask={{ method: "POST", path: `${instance.id}/listKeys` }} type="submit" appearance="primary" busy={send.busy} disabled={target !== "all" && name === ""}>
+        <Act ask={askDataPlane(instance)} type="submit" appearance="primary" busy={send.busy} disabled={target !== "all" && name === ""}>
           Send
         </Act>
         {send.error && <ErrorBar error={send.error} />}

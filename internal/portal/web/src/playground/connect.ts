@@ -1,5 +1,6 @@
-import { segment, version } from "../api/arm";
+import { type Instance, segment, version } from "../api/arm";
 import type { Client } from "../api/client";
+import type { Ask } from "../shared/may";
 
 /** What a client is to be. */
 export interface ClientOptions {
@@ -15,6 +16,11 @@ export const pubsub = "json.webpubsub.azure.v1";
 /** dataPlane is the REST API of an instance as this browser reaches it. */
 export function dataPlane(instance: string, hub: string): string {
   return `/tabard/v1/instances/${segment(instance)}/api/hubs/${segment(hub)}`;
+}
+
+/** askDataPlane asks whether the caller may use that API here: whoever may list the instance's keys may. */
+export function askDataPlane(instance: Instance): Ask {
+  return { method: "POST", path: `${instance.id}/listKeys` };
 }
 
 /** generateUrl makes a client access URL, as Azure's Client URL Generator does. */
