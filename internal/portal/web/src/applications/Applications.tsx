@@ -7,8 +7,8 @@ import { useReading } from "../app/api";
 import { registerApplication } from "./register";
 import { ConfirmChange } from "../shared/Confirm";
 import { Value } from "../shared/Copy";
-import { Empty, ErrorBar, Loading } from "../shared/feedback";
-import { Grid } from "../shared/Grid";
+import { Empty } from "../shared/feedback";
+import { Listing } from "../shared/Grid";
 import { Act } from "../shared/may";
 import { Page } from "../shared/Page";
 
@@ -26,35 +26,32 @@ export function Applications() {
   );
   return (
     <Page title="Applications" about="An application is an audience: register one for each event handler, and have events carry tokens for it." actions={add}>
-      {list.error && <ErrorBar error={list.error} />}
-      {list.data === undefined && !list.error && <Loading />}
-      {list.data?.value.length === 0 && (
-        <Empty title="No application yet" action={add}>
-          Register one that represents your event handler. Its Application ID, or its Application ID URI, is the audience that the handler demands.
-        </Empty>
-      )}
-      {list.data !== undefined && list.data.value.length > 0 && (
-        <Grid
-          label="Applications"
-          rows={list.data.value}
-          id={(a) => a.id}
-          columns={[
-            { name: "Display name", cell: (a) => a.displayName },
-            { name: "Application (client) ID", cell: (a) => <Value text={a.appId} what="application ID" /> },
-            { name: "Application ID URI", cell: (a) => a.identifierUris.map((u) => <Value key={u} text={u} what="application ID URI" />) },
-            { name: "Token version", width: "110px", cell: (a) => a.api?.requestedAccessTokenVersion ?? 1 },
-            {
-              name: "Action",
-              width: "120px",
-              cell: (a) => (
-                <Act ask={{ method: "DELETE", path: `${collection}/${a.id}` }} size="small" icon={<DeleteRegular />} aria-label={`Delete ${a.displayName}`} onClick={() => setDeleting(a)}>
-                  Delete
-                </Act>
-              ),
-            },
-          ]}
-        />
-      )}
+      <Listing
+        label="Applications"
+        rows={list.data?.value}
+        error={list.error}
+        empty={
+          <Empty title="No application yet" action={add}>
+            Register one that represents your event handler. Its Application ID, or its Application ID URI, is the audience that the handler demands.
+          </Empty>
+        }
+        id={(a) => a.id}
+        columns={[
+          { name: "Display name", cell: (a) => a.displayName },
+          { name: "Application (client) ID", cell: (a) => <Value text={a.appId} what="application ID" /> },
+          { name: "Application ID URI", cell: (a) => a.identifierUris.map((u) => <Value key={u} text={u} what="application ID URI" />) },
+          { name: "Token version", width: "110px", cell: (a) => a.api?.requestedAccessTokenVersion ?? 1 },
+          {
+            name: "Action",
+            width: "120px",
+            cell: (a) => (
+              <Act ask={{ method: "DELETE", path: `${collection}/${a.id}` }} size="small" icon={<DeleteRegular />} aria-label={`Delete ${a.displayName}`} onClick={() => setDeleting(a)}>
+                Delete
+              </Act>
+            ),
+          },
+        ]}
+      />
       {adding && <Register onClose={() => setAdding(false)} />}
       {deleting !== null && (
         <ConfirmChange

@@ -6,8 +6,8 @@ import { type List, resourceGroup, segment, type UserIdentity, version } from ".
 import { useReading, useSubscription } from "../app/api";
 import { ConfirmChange } from "../shared/Confirm";
 import { Value } from "../shared/Copy";
-import { Empty, ErrorBar, Loading } from "../shared/feedback";
-import { Grid } from "../shared/Grid";
+import { Empty } from "../shared/feedback";
+import { Listing } from "../shared/Grid";
 import { Act } from "../shared/may";
 import { Page } from "../shared/Page";
 
@@ -29,35 +29,32 @@ export function UserIdentities() {
   );
   return (
     <Page title="User-assigned identities" about="A user-assigned managed identity is a resource of its own: it outlives the instances that have it, and several of them can share it." actions={add}>
-      {error && <ErrorBar error={error} />}
-      {list.data === undefined && !error && <Loading />}
-      {list.data?.value.length === 0 && (
-        <Empty title="No user-assigned identity yet" action={add}>
-          Create one, grant it what it needs, then add it to an instance under Identity, User assigned.
-        </Empty>
-      )}
-      {list.data !== undefined && list.data.value.length > 0 && (
-        <Grid
-          label="User-assigned identities"
-          rows={list.data.value}
-          id={(i) => i.id}
-          columns={[
-            { name: "Name", cell: (i) => i.name },
-            { name: "Resource group", cell: (i) => resourceGroup(i.id) },
-            { name: "Object (principal) ID", cell: (i) => <Value text={i.properties.principalId} what="object ID" /> },
-            { name: "Client ID", cell: (i) => <Value text={i.properties.clientId} what="client ID" /> },
-            {
-              name: "Action",
-              width: "120px",
-              cell: (i) => (
-                <Act ask={{ method: "DELETE", path: i.id }} size="small" icon={<DeleteRegular />} aria-label={`Delete ${i.name}`} onClick={() => setDeleting(i)}>
-                  Delete
-                </Act>
-              ),
-            },
-          ]}
-        />
-      )}
+      <Listing
+        label="User-assigned identities"
+        rows={list.data?.value}
+        error={error}
+        empty={
+          <Empty title="No user-assigned identity yet" action={add}>
+            Create one, grant it what it needs, then add it to an instance under Identity, User assigned.
+          </Empty>
+        }
+        id={(i) => i.id}
+        columns={[
+          { name: "Name", cell: (i) => i.name },
+          { name: "Resource group", cell: (i) => resourceGroup(i.id) },
+          { name: "Object (principal) ID", cell: (i) => <Value text={i.properties.principalId} what="object ID" /> },
+          { name: "Client ID", cell: (i) => <Value text={i.properties.clientId} what="client ID" /> },
+          {
+            name: "Action",
+            width: "120px",
+            cell: (i) => (
+              <Act ask={{ method: "DELETE", path: i.id }} size="small" icon={<DeleteRegular />} aria-label={`Delete ${i.name}`} onClick={() => setDeleting(i)}>
+                Delete
+              </Act>
+            ),
+          },
+        ]}
+      />
       {adding && root !== undefined && <Create root={root} onClose={() => setAdding(false)} />}
       {deleting !== null && (
         <ConfirmChange

@@ -7,8 +7,8 @@ import { type Hub, type List, segment, version } from "../api/arm";
 import { instancePath, useReading } from "../app/api";
 import { useCurrent } from "../app/instance";
 import { Confirm, ConfirmChange } from "../shared/Confirm";
-import { Empty, ErrorBar, Loading } from "../shared/feedback";
-import { Grid } from "../shared/Grid";
+import { Empty } from "../shared/feedback";
+import { Listing } from "../shared/Grid";
 import { Act } from "../shared/may";
 import { Page } from "../shared/Page";
 
@@ -26,34 +26,31 @@ export function HubsPage() {
   );
   return (
     <Page title="Settings" about="A hub is a set of connections with a name of your choice. Its settings say which event handlers get its events." actions={add}>
-      {hubs.error && <ErrorBar error={hubs.error} />}
-      {hubs.data === undefined && !hubs.error && <Loading />}
-      {hubs.data?.value.length === 0 && (
-        <Empty title="No hub has settings yet" action={add}>
-          Clients can connect to any hub without settings. Add one to send its events to your application.
-        </Empty>
-      )}
-      {hubs.data !== undefined && hubs.data.value.length > 0 && (
-        <Grid
-          label="Hubs"
-          rows={hubs.data.value}
-          id={(h) => h.id}
-          columns={[
-            { name: "Hub", cell: (h) => <Link to={page(h.name)}>{h.name}</Link> },
-            { name: "Event handlers", cell: (h) => h.properties.eventHandlers.map((e) => e.urlTemplate).join(", ") || "None" },
-            { name: "Anonymous connect", cell: (h) => (h.properties.anonymousConnectPolicy.toLowerCase() === "allow" ? "Allowed" : "Denied") },
-            {
-              name: "Action",
-              width: "120px",
-              cell: (h) => (
-                <Act ask={{ method: "DELETE", path: h.id }} size="small" icon={<DeleteRegular />} aria-label={`Delete hub ${h.name}`} onClick={() => setDeleting(h)}>
-                  Delete
-                </Act>
-              ),
-            },
-          ]}
-        />
-      )}
+      <Listing
+        label="Hubs"
+        rows={hubs.data?.value}
+        error={hubs.error}
+        empty={
+          <Empty title="No hub has settings yet" action={add}>
+            Clients can connect to any hub without settings. Add one to send its events to your application.
+          </Empty>
+        }
+        id={(h) => h.id}
+        columns={[
+          { name: "Hub", cell: (h) => <Link to={page(h.name)}>{h.name}</Link> },
+          { name: "Event handlers", cell: (h) => h.properties.eventHandlers.map((e) => e.urlTemplate).join(", ") || "None" },
+          { name: "Anonymous connect", cell: (h) => (h.properties.anonymousConnectPolicy.toLowerCase() === "allow" ? "Allowed" : "Denied") },
+          {
+            name: "Action",
+            width: "120px",
+            cell: (h) => (
+              <Act ask={{ method: "DELETE", path: h.id }} size="small" icon={<DeleteRegular />} aria-label={`Delete hub ${h.name}`} onClick={() => setDeleting(h)}>
+                Delete
+              </Act>
+            ),
+          },
+        ]}
+      />
       {deleting !== null && (
         <ConfirmChange
           title="Delete hub settings"

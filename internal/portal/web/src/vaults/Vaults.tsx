@@ -6,8 +6,8 @@ import { type List, resourceGroup, segment, type Vault, version } from "../api/a
 import { useReading, useSubscription } from "../app/api";
 import { ConfirmChange } from "../shared/Confirm";
 import { Value } from "../shared/Copy";
-import { Empty, ErrorBar, Loading } from "../shared/feedback";
-import { Grid } from "../shared/Grid";
+import { Empty } from "../shared/feedback";
+import { Listing } from "../shared/Grid";
 import { Act } from "../shared/may";
 import { Page } from "../shared/Page";
 
@@ -27,26 +27,23 @@ export function Vaults() {
   );
   return (
     <Page title="Key vaults" about="A vault keeps the secrets that event handlers' URLs refer to. The instance reads them with its managed identity, so they are in no setting." actions={add}>
-      {error && <ErrorBar error={error} />}
-      {list.data === undefined && !error && <Loading />}
-      {list.data?.value.length === 0 && (
-        <Empty title="No key vault yet" action={add}>
-          Create one, put a secret into it, and grant the instance's identity the secret permission Get.
-        </Empty>
-      )}
-      {list.data !== undefined && list.data.value.length > 0 && (
-        <Grid
-          label="Key vaults"
-          rows={list.data.value}
-          id={(v) => v.id}
-          columns={[
-            { name: "Name", cell: (v) => <Link to={`/vaults/${segment(resourceGroup(v.id))}/${segment(v.name)}`}>{v.name}</Link> },
-            { name: "Resource group", cell: (v) => resourceGroup(v.id) },
-            { name: "Vault URI", cell: (v) => <Value text={v.properties.vaultUri} what="vault URI" /> },
-            { name: "Permission model", cell: (v) => (v.properties.enableRbacAuthorization ? "Role assignments" : "Access policies") },
-          ]}
-        />
-      )}
+      <Listing
+        label="Key vaults"
+        rows={list.data?.value}
+        error={error}
+        empty={
+          <Empty title="No key vault yet" action={add}>
+            Create one, put a secret into it, and grant the instance's identity the secret permission Get.
+          </Empty>
+        }
+        id={(v) => v.id}
+        columns={[
+          { name: "Name", cell: (v) => <Link to={`/vaults/${segment(resourceGroup(v.id))}/${segment(v.name)}`}>{v.name}</Link> },
+          { name: "Resource group", cell: (v) => resourceGroup(v.id) },
+          { name: "Vault URI", cell: (v) => <Value text={v.properties.vaultUri} what="vault URI" /> },
+          { name: "Permission model", cell: (v) => (v.properties.enableRbacAuthorization ? "Role assignments" : "Access policies") },
+        ]}
+      />
       {adding && subscription.data && root !== undefined && <Create root={root} tenant={subscription.data.tenantId} onClose={() => setAdding(false)} />}
     </Page>
   );
