@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/monitor/armmonitor"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/webpubsub/armwebpubsub"
@@ -16,25 +17,14 @@ import (
 func TestTheActivityLogWithItsOfficialClient(t *testing.T) {
 	s := start(t)
 	m := s.manager(t, "Contributor")
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	defer cancel()
 	wps := must[*armwebpubsub.ClientFactory](t)(armwebpubsub.NewClientFactory(s.SubscriptionID, m.credential, m.options))
-	poller, err := wps.NewHubsClient().BeginCreateOrUpdate(ctx, "chat", "default", "default", armwebpubsub.Hub{Properties: &armwebpubsub.HubProperties{AnonymousConnectPolicy: to.Ptr("allow")}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	must[armwebpubsub.HubsClientCreateOrUpdateResponse](t)(poller.PollUntilDone(ctx, nil))
+	done(t, func(ctx context.Context) (*runtime.Poller[armwebpubsub.HubsClientCreateOrUpdateResponse], error) {
+		return wps.NewHubsClient().BeginCreateOrUpdate(ctx, "chat", "default", "default", armwebpubsub.Hub{Properties: &armwebpubsub.HubProperties{AnonymousConnectPolicy: to.Ptr("allow")}}, nil)
+	})
 
 	logs := must[*armmonitor.ActivityLogsClient](t)(armmonitor.NewActivityLogsClient(s.SubscriptionID, m.credential, m.options))
 	filter := fmt.Sprintf("eventTimestamp ge '%s' and resourceProvider eq 'Microsoft.SignalRService'", time.Now().Add(-time.Hour).UTC().Format(time.RFC3339))
-	var found []*armmonitor.EventData
-	for pager := logs.NewListPager(filter, nil); pager.More(); {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found = append(found, page.Value...)
-	}
+	found := all(t, logs.NewListPager(filter, nil), func(p armmonitor.ActivityLogsClientListResponse) []*armmonitor.EventData { return p.Value })
 	if len(found) != 1 {
 		t.Fatalf("%d events, want 1: %s", len(found), asJSON(found))
 	}

@@ -3,7 +3,7 @@ package conformance_test
 import (
 	"context"
 	"encoding/json"
-	"net/http"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -13,13 +13,11 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
 // A manager is an application of the directory with a role, and what the management clients need to speak for it: a
 // client secret, and a custom cloud configuration as Microsoft documents it for sovereign clouds.
 type manager struct {
-	service    *service
 	credential azcore.TokenCredential
 	options    *arm.ClientOptions
 	objectID   string
@@ -28,27 +26,14 @@ type manager struct {
 // manager registers an application and gives it a role at the subscription.
 func (s *service) manager(t *testing.T, role string) *manager {
 	t.Helper()
-	name := "manager-" + strings.ToLower(strings.ReplaceAll(role, " ", "-"))
-	var app struct{ AppID string }
-	s.json(t, &app, "app", "create", name)
-	var secret struct{ SecretText string }
-	s.json(t, &secret, "app", "secret", "create", name)
-	var principals struct{ Value []struct{ ID string } }
-	s.admin(t, http.MethodGet, "/v1.0/servicePrincipals?$filter=appId%20eq%20'"+app.AppID+"'", "", &principals)
-	m := &manager{service: s, objectID: principals.Value[0].ID}
-	s.cli(t, "role", "assign", "--principal", m.objectID, "--role", role, "--scope", "/subscriptions/"+s.SubscriptionID)
-
+	a := s.app(t, "manager-"+strings.ToLower(strings.ReplaceAll(role, " ", "-")), "")
+	s.cli(t, "role", "assign", "--principal", a.PrincipalID, "--role", role, "--scope", "/subscriptions/"+s.SubscriptionID)
 	own := cloud.Configuration{
 		ActiveDirectoryAuthorityHost: s.HTTPSEndpoint,
 		Services:                     map[cloud.ServiceName]cloud.ServiceConfiguration{cloud.ResourceManager: {Endpoint: s.AdminHTTPSURL, Audience: "https://management.azure.com"}},
 	}
 	client := policy.ClientOptions{Cloud: own, Transport: s.client}
-	credential, err := azidentity.NewClientSecretCredential(s.TenantID, app.AppID, secret.SecretText, &azidentity.ClientSecretCredentialOptions{ClientOptions: client, DisableInstanceDiscovery: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.credential, m.options = credential, &arm.ClientOptions{ClientOptions: client}
-	return m
+	return &manager{credential: s.clientSecret(t, a, client), options: &arm.ClientOptions{ClientOptions: client}, objectID: a.PrincipalID}
 }
 
 // done waits for a long-running operation, and fails the test if the client would have had to wait for its next poll:
@@ -96,7 +81,7 @@ func must[T any](t *testing.T) func(T, error) T {
 func refused(t *testing.T, err error, status int, code string) {
 	t.Helper()
 	var e *azcore.ResponseError
-	if !asError(err, &e) || e.StatusCode != status || e.ErrorCode != code {
+	if !errors.As(err, &e) || e.StatusCode != status || e.ErrorCode != code {
 		t.Errorf("got %v, want %d %s", err, status, code)
 	}
 }

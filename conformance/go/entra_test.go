@@ -1,7 +1,6 @@
 package conformance_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -25,6 +24,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
@@ -59,6 +59,18 @@ func (s *service) app(t *testing.T, name, role string) entraApp {
 		s.cli(t, "role", "assign", "--principal", a.PrincipalID, "--role", role, "--instance", "default")
 	}
 	return a
+}
+
+// clientSecret is the application's credential by its secret.
+func (s *service) clientSecret(t *testing.T, a entraApp, options azcore.ClientOptions) azcore.TokenCredential {
+	t.Helper()
+	credential, err := azidentity.NewClientSecretCredential(s.TenantID, a.AppID, a.Secret, &azidentity.ClientSecretCredentialOptions{
+		ClientOptions: options, DisableInstanceDiscovery: true, // which asks Microsoft about hosts that it does not know
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return credential
 }
 
 // options point the Azure libraries at this service and nothing else.
@@ -228,13 +240,7 @@ func get(t *testing.T, credential azcore.TokenCredential, scope string) string {
 
 func TestRolesOnTheDataPlaneThroughAzcoresOwnPolicies(t *testing.T) {
 	s := start(t)
-	credential := func(a entraApp) azcore.TokenCredential {
-		c, err := azidentity.NewClientSecretCredential(s.TenantID, a.AppID, a.Secret, &azidentity.ClientSecretCredentialOptions{ClientOptions: s.options(), DisableInstanceDiscovery: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
+	credential := func(a entraApp) azcore.TokenCredential { return s.clientSecret(t, a, s.options()) }
 	read, send := [2]string{http.MethodHead, "/api/hubs/chat/groups/none"}, [2]string{http.MethodPost, "/api/hubs/chat/:send"}
 	token := [2]string{http.MethodPost, "/api/hubs/chat/:generateToken"}
 	const scope, elsewhere = "https://webpubsub.azure.com/.default", "https://vault.azure.net/.default"
@@ -265,7 +271,7 @@ func TestRolesOnTheDataPlaneThroughAzcoresOwnPolicies(t *testing.T) {
 				t.Fatal(err)
 			}
 			if row.call == send {
-				if err := req.SetBody(nopCloser{bytes.NewReader([]byte("hello"))}, "text/plain"); err != nil {
+				if err := req.SetBody(streaming.NopCloser(strings.NewReader("hello")), "text/plain"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -281,10 +287,6 @@ func TestRolesOnTheDataPlaneThroughAzcoresOwnPolicies(t *testing.T) {
 		})
 	}
 }
-
-type nopCloser struct{ *bytes.Reader }
-
-func (nopCloser) Close() error { return nil }
 
 func TestRefusalsOfTheTokenEndpointReachTheProgram(t *testing.T) {
 	s := start(t)

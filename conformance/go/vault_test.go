@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
@@ -56,33 +55,16 @@ func (s *service) managedIdentity(t *testing.T, name string) (azcore.TokenCreden
 	return credential, u.Properties.PrincipalID
 }
 
-// clientSecret registers an application with a secret.
-func (s *service) clientSecret(t *testing.T, name string) (azcore.TokenCredential, string) {
-	t.Helper()
-	var app struct{ ID, AppID string }
-	s.admin(t, http.MethodPost, "/v1.0/applications", fmt.Sprintf(`{"displayName":%q}`, name), &app)
-	var principal struct{ ID string }
-	s.admin(t, http.MethodPost, "/v1.0/servicePrincipals", fmt.Sprintf(`{"appId":%q}`, app.AppID), &principal)
-	var secret struct{ SecretText string }
-	s.admin(t, http.MethodPost, "/v1.0/applications/"+app.ID+"/addPassword", `{"passwordCredential":{"displayName":"conformance"}}`, &secret)
-	credential, err := azidentity.NewClientSecretCredential(s.TenantID, app.AppID, secret.SecretText, &azidentity.ClientSecretCredentialOptions{
-		ClientOptions: azcore.ClientOptions{
-			Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: s.HTTPSEndpoint}, Transport: s.client,
-		},
-		DisableInstanceDiscovery: true, // which asks Microsoft about hosts that it does not know
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return credential, principal.ID
-}
-
 // Checklist 1 of the key-vault specification and all of azsecrets: every method of its client, with the credentials that
 // programs use. The check of the challenge's resource is on.
 func TestAzsecretsDoesEverythingWithRealCredentials(t *testing.T) {
 	s := start(t)
 	for name, credential := range map[string]func(*testing.T, string) (azcore.TokenCredential, string){
-		"managed": s.managedIdentity, "secret": s.clientSecret,
+		"managed": s.managedIdentity,
+		"secret": func(t *testing.T, name string) (azcore.TokenCredential, string) {
+			a := s.app(t, name, "")
+			return s.clientSecret(t, a, s.options()), a.PrincipalID
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cred, oid := credential(t, "keeper-"+name)

@@ -2,17 +2,13 @@ package conformance_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/webpubsub/armwebpubsub"
 )
-
-func asError(err error, into **azcore.ResponseError) bool { return errors.As(err, into) }
 
 // TestEveryMethodOfArmwebpubsub calls each public method of each client of the module, pollers to their end.
 func TestEveryMethodOfArmwebpubsub(t *testing.T) {
