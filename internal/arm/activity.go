@@ -45,42 +45,35 @@ var activityFields = map[string]func(r *audit.Record, value string) bool{
 // stand without quotes, as az writes times.
 func parseActivityFilter(text string) (f activityFilter, ok bool) {
 	in := &scanner{rest: text}
-	for in.space(); in.rest != ""; in.space() {
+	ok = in.all(func() bool {
 		field, value := in.word(), ""
-		switch {
-		case strings.EqualFold(field, "eventTimestamp"):
-			bound := &f.from
-			if !in.keyword("ge") {
-				if !in.keyword("le") {
-					return f, false
-				}
-				bound = &f.to
-			}
-			at, err := time.Time{}, error(nil)
-			if !in.value(&value) {
-				return f, false
-			}
-			for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02"} {
-				if at, err = time.Parse(layout, value); err == nil {
-					break
-				}
-			}
-			if err != nil {
-				return f, false
-			}
-			*bound = at
-		default:
+		if !strings.EqualFold(field, "eventTimestamp") {
 			compare := activityField(field)
 			if compare == nil || !in.keyword("eq") || !in.value(&value) {
-				return f, false
+				return false
 			}
 			f.is = append(f.is, func(r *audit.Record) bool { return compare(r, value) })
+			return true
 		}
-		if in.space(); in.rest != "" && !in.keyword("and") {
-			return f, false
+		bound := &f.from
+		if !in.keyword("ge") {
+			if !in.keyword("le") {
+				return false
+			}
+			bound = &f.to
 		}
-	}
-	return f, true
+		if !in.value(&value) {
+			return false
+		}
+		for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02"} {
+			if at, err := time.Parse(layout, value); err == nil {
+				*bound = at
+				return true
+			}
+		}
+		return false
+	})
+	return f, ok
 }
 
 func activityField(name string) func(*audit.Record, string) bool {

@@ -72,7 +72,7 @@ func TestTheActivityLogIsFiltered(t *testing.T) {
 			t.Errorf("%q selects %v, want %s", filter, got, want)
 		}
 	}
-	for _, bad := range []string{"x eq 'y'", "caller", "caller eq", "caller ne 'x'", "eventTimestamp eq '2026-01-01'", "eventTimestamp ge 'noon'", "caller eq 'x' or caller eq 'y'", "caller eq 'x"} {
+	for _, bad := range []string{"x eq 'y'", "caller", "caller eq", "caller ne 'x'", "eventTimestamp eq '2026-01-01'", "eventTimestamp ge 'noon'", "caller eq 'x' or caller eq 'y'", "caller eq 'x' and", "caller eq 'x"} {
 		p.do("GET", activity+"&$filter="+strings.NewReplacer(" ", "%20", "'", "%27").Replace(bad), "").refused(400, "UnsupportedQuery")
 	}
 	p.do("GET", activity+"&$skiptoken=x", "").refused(400, "BadRequest")

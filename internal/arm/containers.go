@@ -104,15 +104,14 @@ func (s *server) listLocations(c *call) (reply, error) {
 func (s *server) listResources(c *call) (reply, error) {
 	want := map[string]string{} // by the lower-cased name of the field
 	in := &scanner{rest: c.query("$filter")}
-	for in.space(); in.rest != ""; {
+	if !in.all(func() bool {
 		var value string
 		field := strings.ToLower(in.word())
 		ok := slices.Contains([]string{"resourcetype", "resourcegroup", "name"}, field) && in.keyword("eq") && in.text(&value)
-		if in.space(); !ok || in.rest != "" && !in.keyword("and") {
-			return reply{}, badResourceFilter()
-		}
 		want[field] = value
-		in.space()
+		return ok
+	}) {
+		return reply{}, badResourceFilter()
 	}
 	var list []map[string]any
 	add := func(group string, doc map[string]any) {

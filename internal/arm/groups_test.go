@@ -42,7 +42,9 @@ func TestAResourceGroupIsCreatedAndDeletedWithWhatLiesInIt(t *testing.T) {
 	if n := len(p.do("GET", shop+"/resources"+resourceVersion+"&$filter=resourceType+eq+'microsoft.keyvault/vaults'+and+name+eq+'shopvault'", "").want(200).items()); n != 1 {
 		t.Errorf("%d vaults", n)
 	}
-	p.do("GET", shop+"/resources"+resourceVersion+"&$filter=tagName+eq+'a'", "").refused(400, "InvalidFilterInQueryString")
+	for _, filter := range []string{"tagName+eq+'a'", "name+eq+'a'+and", "name+eq+'a'+name+eq+'b'"} {
+		p.do("GET", shop+"/resources"+resourceVersion+"&$filter="+filter, "").refused(400, "InvalidFilterInQueryString")
+	}
 
 	p.do("DELETE", shop+resourceVersion, "").want(200)
 	p.do("GET", shop+resourceVersion, "").refused(404, "ResourceGroupNotFound")

@@ -80,6 +80,24 @@ func (in *scanner) condition() (c scanned, ok bool) {
 	return c, ok && c.field != ""
 }
 
+// all reads what clause reads, joined by "and", to the end; nothing at all is right, too.
+func (in *scanner) all(clause func() bool) bool {
+	if in.space(); in.rest == "" {
+		return true
+	}
+	for {
+		if in.space(); !clause() {
+			return false
+		}
+		if in.space(); in.rest == "" {
+			return true
+		}
+		if !in.keyword("and") {
+			return false
+		}
+	}
+}
+
 func (in *scanner) space() { in.rest = strings.TrimLeft(in.rest, " ") }
 
 func (in *scanner) take(token string) (ok bool) {
