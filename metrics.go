@@ -2,13 +2,11 @@ package tabard
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"runtime/debug"
 	"time"
 
 	"tabard/guard/reason"
-	"tabard/internal/arm"
 	"tabard/internal/identity"
 	"tabard/internal/keyvault"
 	"tabard/internal/keyvault/reference"
@@ -59,16 +57,9 @@ const metricsRead = "Microsoft.Insights/metrics/read"
 
 // serveMetrics answers whoever may read the metrics of everything.
 func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
-	err := s.authorize(r)
-	var refused *arm.Refusal
-	switch {
-	case err == nil:
-		s.metrics.Handler().ServeHTTP(w, r)
-	case errors.As(err, &refused) && refused.Status == http.StatusForbidden:
-		writeError(w, refused.Status, "AuthorizationFailed", refused.Message)
-	case errors.As(err, &refused):
-		writeError(w, refused.Status, "ServiceUnavailable", refused.Message)
-	default:
+	if err := s.authorize(r); err != nil {
 		unauthorized(w, err)
+		return
 	}
+	s.metrics.Handler().ServeHTTP(w, r)
 }

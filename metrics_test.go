@@ -2,11 +2,14 @@ package tabard
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
+	"net/http/httptest"
 	neturl "net/url"
 	"strings"
 	"testing"
 
+	"tabard/internal/arm"
 	"tabard/internal/directory"
 	"tabard/internal/rbac"
 )
@@ -90,5 +93,25 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	}
 	if strings.Contains(text, "canary") || strings.Contains(text, "ann") {
 		t.Error("a secret or a user is in the metrics")
+	}
+}
+
+// Metrics and the environment of identities are no routes of package arm, but refuse in its words.
+func TestRefusalsOutsideArmHaveItsCodes(t *testing.T) {
+	for code, err := range map[string]error{
+		"AuthenticationFailed": errAdminToken,
+		"AuthorizationFailed":  &arm.Refusal{Status: http.StatusForbidden, Message: "no role"},
+		"ServiceUnavailable":   &arm.Refusal{Status: http.StatusServiceUnavailable, Message: "no keys of the issuer"},
+	} {
+		w := httptest.NewRecorder()
+		unauthorized(w, err)
+		var refused *arm.Refusal
+		want := http.StatusUnauthorized
+		if errors.As(err, &refused) {
+			want = refused.Status
+		}
+		if w.Code != want || !strings.Contains(w.Body.String(), `"`+code+`"`) || (w.Header().Get("WWW-Authenticate") != "") != (want == http.StatusUnauthorized) {
+			t.Errorf("%s: %d %s %v", code, w.Code, w.Body, w.Header())
+		}
 	}
 }

@@ -55,23 +55,27 @@ func (s *Server) serveIdentityAdmin(w http.ResponseWriter, r *http.Request) bool
 		}
 		s.serveSigningKeys(w, r, strings.Split(strings.TrimPrefix(path, signingKeysPath), "/")[1:])
 	case r.Method == http.MethodPost && len(path) > len(environmentSuffix) && strings.EqualFold(path[len(path)-len(environmentSuffix):], environmentSuffix):
-		err := s.authorize(r)
-		var refused *arm.Refusal
-		switch {
-		case errors.As(err, &refused):
-			writeError(w, refused.Status, "AuthorizationFailed", refused.Message)
-		case err != nil:
+		if err := s.authorize(r); err != nil {
 			unauthorized(w, err)
-		default:
-			s.serveEnvironment(w, r, "/"+strings.TrimLeft(path[:len(path)-len(environmentSuffix)], "/"))
+			return true
 		}
+		s.serveEnvironment(w, r, "/"+strings.TrimLeft(path[:len(path)-len(environmentSuffix)], "/"))
 	default:
 		return false
 	}
 	return true
 }
 
+// unauthorized answers whom authorize did not let in, in the codes of the control plane.
 func unauthorized(w http.ResponseWriter, err error) {
+	if refused, ok := errors.AsType[*arm.Refusal](err); ok {
+		code := "ServiceUnavailable"
+		if refused.Status == http.StatusForbidden {
+			code = "AuthorizationFailed"
+		}
+		writeError(w, refused.Status, code, refused.Message)
+		return
+	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="tabard admin"`)
 	writeError(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error())
 }
