@@ -159,8 +159,8 @@ func (s *server) enterGroup(c *call) {
 	}
 }
 
-// deleteGroup deletes what lies in a group, then the group, then what was assigned at it. What an error leaves behind
-// a second deletion finds.
+// deleteGroup deletes what lies in a group, then what was assigned at it, then the group: last, so that a second
+// deletion finds what an error leaves behind.
 func (s *server) deleteGroup(c *call) (reply, error) {
 	was, exists := s.findGroup(c)
 	if !exists {
@@ -177,10 +177,10 @@ func (s *server) deleteGroup(c *call) (reply, error) {
 	if err := s.emptyGroup(ctx, c.params["subscription"], c.params["group"]); err != nil {
 		return reply{}, err
 	}
-	if err := s.Settings.DeleteGroup(ctx, c.params["subscription"], c.params["group"]); err != nil && !errors.Is(err, settings.ErrNotFound) {
+	if err := s.Roles.DeleteScope(ctx, "/subscriptions/"+c.params["subscription"]+"/resourceGroups/"+c.params["group"]); err != nil {
 		return reply{}, err
 	}
-	if err := s.Roles.DeleteScope(ctx, "/subscriptions/"+c.params["subscription"]+"/resourceGroups/"+c.params["group"]); err != nil {
+	if err := s.Settings.DeleteGroup(ctx, c.params["subscription"], c.params["group"]); err != nil && !errors.Is(err, settings.ErrNotFound) {
 		return reply{}, err
 	}
 	return reply{status: 200}, nil
