@@ -227,9 +227,6 @@ func (s *server) writeVault(c *call, raw json.RawMessage) (reply, error) {
 		return reply{200, s.vault(v)}, nil
 	}
 	v, created, err := s.Vaults.PutVault(ctx, n)
-	if errors.Is(err, keyvault.ErrChanged) {
-		return reply{}, err
-	}
 	if err != nil {
 		return reply{}, s.vaultError(c, err)
 	}
