@@ -110,18 +110,6 @@ func TestNamesAreReplacedInAnyCase(t *testing.T) {
 	}
 }
 
-func TestTypeOfAnID(t *testing.T) {
-	for id, want := range map[string]string{
-		"/subscriptions/s/resourceGroups/g/providers/A.B/c/x/d/y":                                    "A.B/c/d",
-		"/subscriptions/s/resourceGroups/g/providers/A.B/c/x/providers/Microsoft.Authorization/r/id": "Microsoft.Authorization/r",
-		"Microsoft.Graph/applications/Orders API":                                                    "Microsoft.Graph/applications",
-	} {
-		if got := typeOf(id); got != want {
-			t.Errorf("%s is of type %s", id, got)
-		}
-	}
-}
-
 func TestTextThatLooksLikeAnExpressionIsEscaped(t *testing.T) {
 	if got := fmt.Sprintln(literal("[a]"), literal("a]"), literal("[a")); got != "[[a] a] [a\n" {
 		t.Error(got)

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"tabard/internal/template"
 )
 
 // ExportOptions say what of a service is exported.
@@ -74,31 +76,16 @@ func (e *exporter) below(ctx context.Context, id, kind string) ([]map[string]any
 	return e.client.list(ctx, Request{Method: http.MethodGet, Path: escape(id) + "/" + kind, Query: versionFor(id, "")})
 }
 
-// groupIn is the resource group in an id.
-func groupIn(id string) string {
-	segments := strings.Split(id, "/")
-	if len(segments) > 4 && strings.EqualFold(segments[3], "resourceGroups") {
-		return segments[4]
-	}
-	return ""
-}
-
 // wanted tells whether a resource is exported.
 func (e *exporter) wanted(id string) bool {
-	return (e.OnlyGroup == "" || strings.EqualFold(groupIn(id), e.OnlyGroup)) && e.OnlyInstance == ""
+	return (e.OnlyGroup == "" || strings.EqualFold(template.GroupIn(id), e.OnlyGroup)) && e.OnlyInstance == ""
 }
 
 // named begins a resource by its id.
 func (e *exporter) named(id string) map[string]any {
-	_, rest, _ := strings.Cut(id, "/providers/")
-	parts := strings.Split(rest, "/")
-	kind, name := parts[0], ""
-	for i := 1; i+1 < len(parts); i += 2 {
-		kind += "/" + parts[i]
-		name = strings.TrimPrefix(name+"/"+parts[i+1], "/")
-	}
+	kind, name := template.SplitID(id)
 	r := map[string]any{"type": kind, "name": name}
-	if g := groupIn(id); g != "" && !strings.EqualFold(g, e.Group) {
+	if g := template.GroupIn(id); g != "" && !strings.EqualFold(g, e.Group) {
 		r["resourceGroup"] = g
 	}
 	return r
@@ -211,10 +198,11 @@ func (e *exporter) shortName(id, group string) any {
 	if group == "" {
 		group = e.Group
 	}
-	if strings.EqualFold(groupIn(id), group) {
+	if strings.EqualFold(template.GroupIn(id), group) {
 		return id[strings.LastIndexByte(id, '/')+1:]
 	}
-	return expression("[resourceId('" + groupIn(id) + "', '" + typeOf(id) + "', '" + id[strings.LastIndexByte(id, '/')+1:] + "')]")
+	kind, name := template.SplitID(id)
+	return expression("[resourceId('" + template.GroupIn(id) + "', '" + kind + "', '" + name + "')]")
 }
 
 func (e *exporter) directory(ctx context.Context) error {
@@ -323,7 +311,7 @@ func (e *exporter) vaults(ctx context.Context) error {
 			if strings.EqualFold(text(get(p, "tenantId")), tenant) {
 				delete(p, "tenantId")
 			}
-			if who := e.reference(text(get(p, "objectId")), groupIn(id)); who != nil {
+			if who := e.reference(text(get(p, "objectId")), template.GroupIn(id)); who != nil {
 				delete(p, "objectId")
 				p["principal"] = who
 			}
@@ -388,7 +376,7 @@ func (e *exporter) instances(ctx context.Context) error {
 	found := false
 	for _, doc := range list {
 		id := text(get(doc, "id"))
-		if e.OnlyInstance != "" && !strings.EqualFold(text(get(doc, "name")), e.OnlyInstance) && !strings.EqualFold(id, e.OnlyInstance) || e.OnlyGroup != "" && !strings.EqualFold(groupIn(id), e.OnlyGroup) {
+		if e.OnlyInstance != "" && !strings.EqualFold(text(get(doc, "name")), e.OnlyInstance) && !strings.EqualFold(id, e.OnlyInstance) || e.OnlyGroup != "" && !strings.EqualFold(template.GroupIn(id), e.OnlyGroup) {
 			continue
 		}
 		found = true
@@ -420,7 +408,7 @@ func (e *exporter) identityOf(doc map[string]any) {
 	for id := range named {
 		delete(named, id)
 		// Never null: an empty object is what Azure's tools send.
-		named[fmt.Sprint(e.shortName(id, groupIn(text(get(doc, "id")))))] = map[string]any{}
+		named[fmt.Sprint(e.shortName(id, template.GroupIn(text(get(doc, "id")))))] = map[string]any{}
 	}
 	if strings.EqualFold(text(get(identity, "type")), "None") {
 		delete(doc, "identity")
@@ -443,7 +431,7 @@ func (e *exporter) assignments(ctx context.Context) error {
 	for _, doc := range list {
 		scope := text(at(doc, "properties.scope"))
 		instance := "/providers/" + instanceType + "/" + e.OnlyInstance
-		if e.OnlyInstance != "" && !strings.Contains(strings.ToLower(scope+"/"), strings.ToLower(instance)+"/") || e.OnlyGroup != "" && !strings.EqualFold(groupIn(scope), e.OnlyGroup) {
+		if e.OnlyInstance != "" && !strings.Contains(strings.ToLower(scope+"/"), strings.ToLower(instance)+"/") || e.OnlyGroup != "" && !strings.EqualFold(template.GroupIn(scope), e.OnlyGroup) {
 			continue
 		}
 		e.out.Resources = append(e.out.Resources, e.assignment(doc, scope))
@@ -453,7 +441,7 @@ func (e *exporter) assignments(ctx context.Context) error {
 
 func (e *exporter) assignment(doc map[string]any, scope string) map[string]any {
 	r := map[string]any{"type": "Microsoft.Authorization/roleAssignments", "name": text(get(doc, "name"))}
-	group := groupIn(scope)
+	group := template.GroupIn(scope)
 	_, resource, inResource := strings.Cut(scope, "/providers/")
 	switch {
 	case inResource:

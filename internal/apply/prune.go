@@ -71,7 +71,8 @@ func (r *runner) prune(ctx context.Context, inv *Inventory, set *template.Set) (
 		if named[strings.ToLower(o.ID)] {
 			continue
 		}
-		c := Change{Action: Delete, ID: o.ID, Name: o.ID[strings.LastIndexByte(o.ID, '/')+1:], Type: typeOf(o.ID)}
+		kind, _ := template.SplitID(o.ID)
+		c := Change{Action: Delete, ID: o.ID, Name: o.ID[strings.LastIndexByte(o.ID, '/')+1:], Type: kind}
 		request := Request{Method: http.MethodGet, Path: o.Path, Vault: o.Vault, Query: versionFor(o.ID, "")}
 		switch {
 		case o.Vault != "":
@@ -98,18 +99,4 @@ func (r *runner) prune(ctx context.Context, inv *Inventory, set *template.Set) (
 		changes = append(changes, c)
 	}
 	return changes
-}
-
-// typeOf is the type in an id.
-func typeOf(id string) string {
-	_, rest, _ := cutLast(id, "/providers/")
-	if rest == "" {
-		rest = id
-	}
-	parts := strings.Split(rest, "/")
-	kind := parts[0]
-	for i := 1; i < len(parts); i += 2 {
-		kind += "/" + parts[i]
-	}
-	return kind
 }

@@ -9,7 +9,7 @@ import (
 // name finds out type, name and id.
 func (r *Resource) name(ev *evaluator, parent *Resource) error {
 	o := r.node.object()
-	if id := o.get("id"); id != nil && o.get("apiVersion") == nil || o.get("type") == nil && o.get("id") != nil {
+	if id := o.get("id"); id != nil && (o.get("apiVersion") == nil || o.get("type") == nil) {
 		text, err := ev.text(id, r.scope, "id")
 		if err != nil {
 			return err
@@ -109,18 +109,33 @@ func (r *Resource) byID(id string) error {
 	if at < 0 || len(parts) < 5 || len(parts)%2 == 0 || slices.Contains(parts[1:], "") {
 		return r.errorf("%q is not the id of a resource", id)
 	}
-	parts = parts[2:] // namespace, then pairs
-	r.Type, r.Name = parts[0], ""
-	for i := 1; i+1 < len(parts); i += 2 {
-		r.Type += "/" + parts[i]
-		r.Name = strings.TrimPrefix(r.Name+"/"+parts[i+1], "/")
-	}
-	segments := strings.Split(r.ID, "/")
-	r.Group = ""
-	if len(segments) > 4 && strings.EqualFold(segments[3], "resourceGroups") {
-		r.Group = segments[4]
-	}
+	r.Type, r.Name = SplitID(r.ID)
+	r.Group = GroupIn(r.ID)
 	return nil
+}
+
+// SplitID takes an id apart, as far as its last provider names it: …/providers/Microsoft.X/a/n/b/m is Microsoft.X/a/b
+// and n/m.
+func SplitID(id string) (kind, name string) {
+	if at := strings.LastIndex(strings.ToLower(id), "/providers/"); at >= 0 {
+		id = id[at+len("/providers/"):]
+	}
+	parts := strings.Split(id, "/") // namespace, then pairs
+	kind = parts[0]
+	for i := 1; i+1 < len(parts); i += 2 {
+		kind += "/" + parts[i]
+		name = strings.TrimPrefix(name+"/"+parts[i+1], "/")
+	}
+	return kind, name
+}
+
+// GroupIn is the resource group in an id; empty if it is in none.
+func GroupIn(id string) string {
+	segments := strings.Split(id, "/")
+	if len(segments) > 4 && strings.EqualFold(segments[3], "resourceGroups") {
+		return segments[4]
+	}
+	return ""
 }
 
 // oldExtension is a role assignment as older templates write it: the type Microsoft.X/a/providers/roleAssignments, the
@@ -166,11 +181,9 @@ func (r *Resource) graphName(ev *evaluator, kind string) error {
 	if len(types) != len(names)+1 || slices.Contains(names, "") {
 		return r.errorf("the type %s takes %d names joined by /", kind, len(types)-1)
 	}
-	r.ID = types[0]
-	for i, name := range names {
-		r.ID += "/" + types[i+1] + "/" + name
-	}
-	return nil
+	var err error
+	r.ID, err = typed(append([]string{kind}, names...))
+	return r.at(err)
 }
 
 // assignmentName makes the name of a role assignment that has none: who has which role where decides it, so that it is

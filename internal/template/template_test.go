@@ -430,3 +430,15 @@ func FuzzExpression(f *testing.F) {
 		_, _ = r.evaluator(t.Context()).expression(e, &scope{tpl: &templ{}, group: "g"})
 	})
 }
+
+func TestTypeOfAnID(t *testing.T) {
+	for id, want := range map[string]string{
+		"/subscriptions/s/resourceGroups/g/providers/A.B/c/x/d/y":                                    "A.B/c/d",
+		"/subscriptions/s/resourceGroups/g/providers/A.B/c/x/providers/Microsoft.Authorization/r/id": "Microsoft.Authorization/r",
+		"Microsoft.Graph/applications/Orders API":                                                    "Microsoft.Graph/applications",
+	} {
+		if got, _ := SplitID(id); got != want {
+			t.Errorf("%s is of type %s", id, got)
+		}
+	}
+}
