@@ -62,13 +62,18 @@ func (r *Resource) Needs(ctx context.Context) ([]*Resource, error) {
 			needs = append(needs, res)
 		}
 	}
-	name := func(text string, sc *scope) bool {
+	use := func(text string, sc *scope) (known bool) {
 		id, d := r.run.resolve(text, sc)
-		known := d != nil || r.run.byID[strings.ToLower(id)] != nil
 		for _, res := range r.run.resources {
 			if d != nil && slices.Contains(res.in, d) || id != "" && strings.EqualFold(res.ID, id) {
 				add(res)
 			}
+		}
+		return d != nil || r.run.byID[strings.ToLower(id)] != nil
+	}
+	name := func(text string, sc *scope) bool { // a loop or a symbol may stand for several
+		known := use(text, sc)
+		for _, res := range r.run.resources {
 			if res.loop != "" && strings.EqualFold(res.loop, text) && res.scope.tpl == sc.tpl || res.symbol != "" && res.symbol == text && res.scope.tpl == sc.tpl {
 				add(res)
 				known = true
@@ -97,14 +102,7 @@ func (r *Resource) Needs(ctx context.Context) ([]*Resource, error) {
 			add(res)
 		}
 	}
-	w := &walker{ev: ev, found: func(text string, sc *scope) {
-		id, d := r.run.resolve(text, sc)
-		for _, res := range r.run.resources {
-			if d != nil && slices.Contains(res.in, d) || id != "" && strings.EqualFold(res.ID, id) {
-				add(res)
-			}
-		}
-	}}
+	w := &walker{ev: ev, found: func(text string, sc *scope) { use(text, sc) }}
 	w.node(r.node, r.scope, 0)
 	return needs, nil
 }

@@ -164,7 +164,10 @@ func concat(c *call) (any, error) {
 	return b.String(), nil
 }
 
-var slot = regexp.MustCompile(`\{\{|\}\}|\{(\d+)(:[^}]*)?\}`)
+var (
+	slot   = regexp.MustCompile(`\{\{|\}\}|\{(\d+)(:[^}]*)?\}`)
+	digits = regexp.MustCompile(`^:[dD]\d{1,2}$`)
+)
 
 func format(c *call) (any, error) {
 	pattern, err := c.text(0)
@@ -186,7 +189,7 @@ func format(c *call) (any, error) {
 			return ""
 		}
 		v := c.args[i+1]
-		if n, ok := v.(int64); ok && regexp.MustCompile(`^:[dD]\d{1,2}$`).MatchString(parts[2]) {
+		if n, ok := v.(int64); ok && digits.MatchString(parts[2]) {
 			width, _ := strconv.Atoi(parts[2][2:])
 			return fmt.Sprintf("%0*d", width, n)
 		}

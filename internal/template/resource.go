@@ -106,26 +106,23 @@ func (r *run) bind(ctx context.Context, sc *scope, used map[string]bool) error {
 			sc.params[key] = binding{value: v}
 			continue
 		}
-		if d := n.object().get("defaultValue"); d != nil {
-			sc.params[key] = binding{node: d, scope: sc}
-			continue
+		if sc.params[key], ok = defaultOf(n, sc); !ok {
+			return n.errorf("parameter %s has no value and no default: give --parameters %s=…", name, name)
 		}
-		if nullable, _ := n.object().get("nullable").plainBool(); nullable {
-			sc.params[key] = binding{}
-			continue
-		}
-		return n.errorf("parameter %s has no value and no default: give --parameters %s=…", name, name)
 	}
 	return nil
 }
 
-func (n *node) plainBool() (v, ok bool) {
-	if n == nil {
-		return false, false
+// defaultOf binds a parameter that is given no value, by its declaration. ok is false if it must have one.
+func defaultOf(n *node, sc *scope) (b binding, ok bool) {
+	if d := n.object().get("defaultValue"); d != nil {
+		return binding{node: d, scope: sc}, true
 	}
-	v, ok = n.value.(bool)
-	return v, ok
+	return binding{}, n.object().get("nullable").isTrue()
 }
+
+// isTrue tells whether it is true as it stands.
+func (n *node) isTrue() bool { return n != nil && n.value == true }
 
 // typedValue checks a value against a parameter's declaration. Errors do not repeat it: it may be a secret.
 func typedValue(n *node, p Parameter) (any, error) {
@@ -236,9 +233,7 @@ func (r *run) single(ctx context.Context, sc *scope, n *node, symbol, loop strin
 	if res.APIVersion, err = ev.text(o.get("apiVersion"), sc, "apiVersion"); err != nil {
 		return err
 	}
-	if existing, _ := o.get("existing").plainBool(); existing {
-		res.Existing = true
-	}
+	res.Existing = o.get("existing").isTrue()
 	for _, d := range o.get("dependsOn").list() {
 		res.dependsOn = append(res.dependsOn, dependency{d, sc})
 	}
@@ -295,19 +290,14 @@ func (r *run) nested(ctx context.Context, res *Resource, depth int) error {
 		given := o.get("parameters").object()
 		if tpl.parameters != nil {
 			for _, name := range tpl.parameters.names {
-				n := tpl.parameters.members[name]
-				key := strings.ToLower(name)
-				switch v := given.get(name).object().get("value"); {
-				case v != nil:
-					d.scope.params[key] = binding{node: v, scope: res.scope}
-				case n.object().get("defaultValue") != nil:
-					d.scope.params[key] = binding{node: n.object().get("defaultValue"), scope: d.scope}
-				default:
-					if nullable, _ := n.object().get("nullable").plainBool(); !nullable {
-						return res.errorf("parameter %s of the nested template has no value", name)
-					}
-					d.scope.params[key] = binding{}
+				b, ok := defaultOf(tpl.parameters.members[name], d.scope)
+				if v := given.get(name).object().get("value"); v != nil {
+					b, ok = binding{node: v, scope: res.scope}, true
 				}
+				if !ok {
+					return res.errorf("parameter %s of the nested template has no value", name)
+				}
+				d.scope.params[strings.ToLower(name)] = b
 			}
 		}
 	} else { // its expressions are computed outside
