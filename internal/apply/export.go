@@ -51,6 +51,7 @@ type exporter struct {
 	out    Exported
 	names  map[string]principalName // by object id
 	roles  map[string]string        // names of roles by id
+	listed []map[string]any         // instances
 }
 
 // Export reads a service and writes it as files would say it: without what the service adds by itself, without ids that
@@ -280,12 +281,11 @@ func (e *exporter) directory(ctx context.Context) error {
 }
 
 // readInstances learns whose the principals of instances are, before vaults name them.
-func (e *exporter) readInstances(ctx context.Context) error {
-	list, err := e.all(ctx, instanceType)
-	if err != nil {
+func (e *exporter) readInstances(ctx context.Context) (err error) {
+	if e.listed, err = e.all(ctx, instanceType); err != nil {
 		return err
 	}
-	for _, doc := range list {
+	for _, doc := range e.listed {
 		if id := text(at(doc, "identity.principalId")); id != "" {
 			e.names[strings.ToLower(id)] = principalName{"instance", text(get(doc, "id"))}
 		}
@@ -369,12 +369,8 @@ func (e *exporter) secrets(ctx context.Context, vaultID string) error {
 }
 
 func (e *exporter) instances(ctx context.Context) error {
-	list, err := e.all(ctx, instanceType)
-	if err != nil {
-		return err
-	}
 	found := false
-	for _, doc := range list {
+	for _, doc := range e.listed {
 		id := text(get(doc, "id"))
 		if e.OnlyInstance != "" && !strings.EqualFold(text(get(doc, "name")), e.OnlyInstance) && !strings.EqualFold(id, e.OnlyInstance) || e.OnlyGroup != "" && !strings.EqualFold(template.GroupIn(id), e.OnlyGroup) {
 			continue
