@@ -41,13 +41,14 @@ func (s *Server) audited(next http.Handler, vault func(*http.Request) (name stri
 			}
 		}
 		about := &audit.Request{Caller: s.auditCaller(r, s.control)}
-		about.Resource, about.Operation = armAction(r.Method, segments)
-		about.Operation = asAzureSpells(about.Operation)
 		switch {
 		case strings.EqualFold(segments[0], "v1.0"):
 			about.Resource, about.Operation = r.URL.Path, graphOperation(r.Method, segments[1:])
 		case strings.EqualFold(segments[0], "tabard"): // the service's own
 			about.Resource, about.Operation = r.URL.Path, "Tabard/"+strings.Join(segments[min(2, len(segments)):], "/")+"/action"
+		default:
+			about.Resource, about.Operation = armAction(r.Method, segments)
+			about.Operation = asAzureSpells(about.Operation)
 		}
 		return about
 	})

@@ -61,6 +61,7 @@ func (s *Server) serveBackup(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// release is that of this program.
 func release() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return info.Main.Version

@@ -155,7 +155,7 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	if !errors.Is(err, store.ErrWrongMasterKey) || s.cfg.MasterKeyURI == "" {
 		return err
 	}
-	file := filepath.Join(s.cfg.Data, "master.key")
+	file := MasterKeySource{}.keyFile(s.cfg.Data)
 	if _, missing := os.Stat(file); missing != nil {
 		return err
 	}

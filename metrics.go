@@ -3,7 +3,6 @@ package tabard
 import (
 	"context"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"tabard/guard/reason"
@@ -14,12 +13,8 @@ import (
 )
 
 func (s *Server) newMetrics() *metrics.Metrics {
-	version := ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
-	}
 	return metrics.New(metrics.Sources{
-		Trace: s.trace, Hubs: s.hubs, Pending: s.events.Pending, Version: version,
+		Trace: s.trace, Hubs: s.hubs, Pending: s.events.Pending, Version: release(),
 		// What is made later:
 		VaultCalls:  func() []keyvault.Count { return s.vaults.Counts() },
 		VaultExtent: func() (vaults, versions int) { return s.vaults.Extent() },
