@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/gobwas/ws"
@@ -48,5 +50,51 @@ func TestWhoWaitsForTheApplicationHoldsUpNobodyElse(t *testing.T) {
 	for i := 6; i < 9; i++ { // a loop has taken over again, or will
 		waiting.send(fmt.Sprintf(`{"type":"joinGroup","group":"h","ackId":%d}`, i))
 		waiting.wantText(ackOK(i))
+	}
+}
+
+// A counted raw connection counts how often it is read.
+type counted struct {
+	syscall.RawConn
+	reads atomic.Int64
+}
+
+func (c *counted) Read(f func(uintptr) bool) error {
+	c.reads.Add(1)
+	return c.RawConn.Read(f)
+}
+
+// The loop that is asked may have no room: the system bounds how many sockets can be watched.
+func TestWhoNoLoopTakesIsReadWithoutTryingOverAndOver(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	c := r.json(dial{addr: r.short})
+	var p *polled
+	eventually(t, "a loop reads it", func() bool {
+		for _, l := range r.server.loops.list {
+			l.mu.Lock()
+			for _, s := range l.sockets {
+				p = s
+			}
+			l.mu.Unlock()
+		}
+		return p != nil
+	})
+	p.unwatch()
+	none, err := newLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := none.file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw := &counted{RawConn: p.raw}
+	p.loop, p.raw = none, raw
+	go p.cl.goOn(p, errAtRest)
+	for range 3 {
+		c.send(`{"type":"ping"}`)
+		c.wantText(`{"type":"pong"}`)
+	}
+	if n := raw.reads.Load(); n > 4 { // one for each ping, and one that waits
+		t.Errorf("%d reads", n)
 	}
 }

@@ -97,10 +97,14 @@ func (cl *client) goOn(conn net.Conn, err error) {
 	}
 	cl.putOff = nil
 	for err == errBusy || err == errAtRest {
-		if err == errAtRest && watch(conn, cl) {
-			return
+		busy := cl.waiting
+		if err == errAtRest {
+			if watch(conn, cl) {
+				return
+			}
+			busy = nil // no loop takes it, and it is this goroutine's to the end
 		}
-		err = receive(conn, cl.take, cl.waiting)
+		err = receive(conn, cl.take, busy)
 	}
 	cl.finish(conn, err)
 }
