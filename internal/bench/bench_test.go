@@ -101,6 +101,17 @@ func TestEveryScenarioRunsWithoutAFault(t *testing.T) {
 	}
 }
 
+func TestAnInterruptedLoadEndsWithoutAResult(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	target := bench.Target{Endpoint: wire.Endpoint{Origin: "http://127.0.0.1:1", Key: "k", Hub: "bench"}}
+	for _, s := range bench.Scenarios {
+		if r, err := bench.Run(ctx, s.Name, target, small()); err == nil {
+			t.Errorf("%s: %+v", s.Name, r)
+		}
+	}
+}
+
 // A badServer speaks just enough of the protocol to do wrong things to publications: wrong says which texts every
 // member gets instead of the nth publication's.
 type badServer struct {

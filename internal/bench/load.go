@@ -66,11 +66,13 @@ func (l *load) connect(ctx context.Context, n int, prepare func(i int, c *client
 		})
 	}
 	wg.Wait()
+	if failed == nil {
+		failed = ctx.Err()
+	}
 	if failed != nil {
 		l.clients = compact(l.clients)
-		return failed
 	}
-	return ctx.Err()
+	return failed
 }
 
 func compact(list []*client) []*client {
