@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -140,6 +138,8 @@ func (c *client) sendEvent(m message, size int) error {
 	return c.Write(wire.Text, fmt.Appendf(nil, `{"type":"event","event":"bench","dataType":"text","data":"%s"}`, m.text(size)))
 }
 
+var textPlain = http.Header{"Content-Type": {"text/plain"}}
+
 // A publisher publishes over REST.
 type publisher struct {
 	url, token string
@@ -153,21 +153,12 @@ func newPublisher(t *Target, group string) *publisher {
 }
 
 func (p *publisher) publish(ctx context.Context, text string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, strings.NewReader(text))
+	a, err := wire.Do(ctx, p.http, wire.Call{Method: http.MethodPost, URL: p.url, Token: p.token, Header: textPlain, Body: []byte(text)})
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+p.token)
-	req.Header.Set("Content-Type", "text/plain")
-	res, err := p.http.Do(req)
-	if err != nil {
-		return err
+	if a.Status != http.StatusAccepted {
+		return fmt.Errorf("publish: %d %s %s", a.Status, http.StatusText(a.Status), a.Body[:min(len(a.Body), 512)])
 	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusAccepted {
-		body, _ := io.ReadAll(io.LimitReader(res.Body, 512))
-		return fmt.Errorf("publish: %s %s", res.Status, body)
-	}
-	_, err = io.Copy(io.Discard, res.Body)
-	return err
+	return nil
 }

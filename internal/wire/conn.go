@@ -20,8 +20,7 @@ import (
 
 const (
 	readBuffer = 4 << 10
-	// MaxFrame bounds what is read of one frame.
-	MaxFrame = 4 << 20
+	maxFrame   = 4 << 20 // bounds what is read of one frame
 )
 
 // Opcodes of frames.
@@ -29,9 +28,6 @@ const (
 	Continuation = ws.OpContinuation
 	Text         = ws.OpText
 	Binary       = ws.OpBinary
-	CloseOp      = ws.OpClose
-	Ping         = ws.OpPing
-	Pong         = ws.OpPong
 )
 
 // A Handshake is how a client asks to be let in.
@@ -70,7 +66,7 @@ type Conn struct {
 func Dial(ctx context.Context, e *Endpoint, h Handshake) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	d := ws.Dialer{Protocols: h.Subprotocols, TLSConfig: e.TLS, NetDial: DialHost, Header: ws.HandshakeHeaderHTTP(h.Header)}
+	d := ws.Dialer{Protocols: h.Subprotocols, TLSConfig: e.TLS, NetDial: dialHost, Header: ws.HandshakeHeaderHTTP(h.Header)}
 	conn, early, hs, err := d.Dial(ctx, "ws"+strings.TrimPrefix(h.URL, "http"))
 	var status ws.StatusError
 	if errors.As(err, &status) {
@@ -88,7 +84,7 @@ func Dial(ctx context.Context, e *Endpoint, h Handshake) (*Conn, error) {
 
 // Close closes the socket without a close frame. It may be called more than once.
 func (c *Conn) Close() {
-	if c != nil && !c.closed.Swap(true) {
+	if !c.closed.Swap(true) {
 		c.conn.Close()
 	}
 }
@@ -103,7 +99,7 @@ func (c *Conn) Deadline(t time.Time) { _ = c.conn.SetReadDeadline(t) } // a clos
 // answered and then a [*Closed] error.
 func (c *Conn) Next() (ws.OpCode, []byte, error) {
 	for {
-		op, payload, err := c.NextFrame()
+		op, payload, err := c.nextFrame()
 		switch {
 		case err != nil:
 			return 0, nil, err
@@ -117,13 +113,13 @@ func (c *Conn) Next() (ws.OpCode, []byte, error) {
 	}
 }
 
-// NextFrame is Next without passing over control frames.
-func (c *Conn) NextFrame() (ws.OpCode, []byte, error) {
+// nextFrame is Next without passing over control frames.
+func (c *Conn) nextFrame() (ws.OpCode, []byte, error) {
 	h, err := ws.ReadHeader(c.r)
 	if err != nil {
 		return 0, nil, err
 	}
-	if h.Length > MaxFrame {
+	if h.Length > maxFrame {
 		return 0, nil, fmt.Errorf("a frame of %d bytes", h.Length)
 	}
 	var payload []byte

@@ -56,8 +56,8 @@ func Sign(key string, claims map[string]any) string {
 	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// DialHost dials names below localhost as loopback, which many resolvers do not.
-func DialHost(ctx context.Context, network, addr string) (net.Conn, error) {
+// dialHost dials names below localhost as loopback, which many resolvers do not.
+func dialHost(ctx context.Context, network, addr string) (net.Conn, error) {
 	var d net.Dialer
 	if host, port, err := net.SplitHostPort(addr); err == nil && strings.HasSuffix(host, ".localhost") {
 		addr = net.JoinHostPort("127.0.0.1", port)
@@ -69,7 +69,7 @@ func DialHost(ctx context.Context, network, addr string) (net.Conn, error) {
 func (e *Endpoint) HTTP(idle int) *http.Client {
 	return &http.Client{
 		Timeout:       Timeout,
-		Transport:     &http.Transport{TLSClientConfig: e.TLS, MaxIdleConnsPerHost: idle, DialContext: DialHost},
+		Transport:     &http.Transport{TLSClientConfig: e.TLS, MaxIdleConnsPerHost: idle, DialContext: dialHost},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
