@@ -47,9 +47,10 @@ func (e *Endpoint) HubURL() string {
 	return strings.TrimRight(e.Origin, "/") + "/api/hubs/" + url.PathEscape(e.Hub)
 }
 
-// Sign makes an HS256 token as the SDKs do: the key's text is the key.
-func Sign(key string, claims map[string]any) string {
-	payload, _ := json.Marshal(claims) // maps of strings, numbers and lists always encode
+// Sign makes an HS256 token as the SDKs do: the key's text is the key. Claims are a map or a struct of strings, numbers
+// and lists. Writing a token needs none of what makes verifying one delicate, so no JOSE library is drawn in for it.
+func Sign(key string, claims any) string {
+	payload, _ := json.Marshal(claims) // such always encode
 	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload)
 	mac := hmac.New(sha256.New, []byte(key))
 	mac.Write([]byte(signed))
