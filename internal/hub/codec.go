@@ -71,14 +71,13 @@ func (f *Frame) pack(numbered bool) {
 	if len(payload) < minPacked {
 		return
 	}
-	buf := make([]byte, maxFrameHeader, maxFrameHeader+len(payload)/2)
 	if numbered {
-		if buf = deflate.Compress(buf, payload)[maxFrameHeader:]; len(buf)+32 < len(payload) { // what the parts around it cost
+		if buf := deflate.Compress(make([]byte, 0, len(payload)/2), payload); len(buf)+32 < len(payload) { // what the parts around it cost
 			f.packed = buf
 		}
 		return
 	}
-	if buf = deflate.Message(buf, payload); len(buf)-maxFrameHeader < len(payload) {
+	if buf := deflate.Message(make([]byte, maxFrameHeader, maxFrameHeader+len(payload)/2), payload); len(buf)-maxFrameHeader < len(payload) {
 		f.packed = seal(buf, Opcode(f.bytes[0]&^final|compressed))
 	}
 }
@@ -106,23 +105,11 @@ func frame(size int, write func(dst []byte) ([]byte, Opcode)) *Frame {
 
 // seal writes the header for the payload that follows the first maxFrameHeader bytes of buf and returns the frame.
 func seal(buf []byte, op Opcode) []byte {
-	n := len(buf) - maxFrameHeader
-	var h int
-	switch {
-	case n < 126:
-		h = maxFrameHeader - 2
-		buf[h+1] = byte(n)
-	case n <= 0xFFFF:
-		h = maxFrameHeader - 4
-		buf[h+1] = 126
-		binary.BigEndian.PutUint16(buf[h+2:], uint16(n))
-	default:
-		h = 0
-		buf[h+1] = 127
-		binary.BigEndian.PutUint64(buf[h+2:], uint64(n))
-	}
-	buf[h] = final | byte(op)
-	return buf[h:]
+	var room [maxFrameHeader]byte
+	header := appendHeader(room[:0], op, len(buf)-maxFrameHeader)
+	frame := buf[maxFrameHeader-len(header):]
+	copy(frame, header)
+	return frame
 }
 
 // An outgoing is a frame as one connection gets it.
