@@ -58,39 +58,37 @@ func (cl *client) takeQuickly(s *scratch, data []byte) error {
 type quick struct{ *client }
 
 func (q quick) message(op hub.Opcode, payload []byte) error {
-	if q.mustWait() {
-		q.putOff = append(q.putOff, frame{op, bytes.Clone(payload)})
-		return nil
-	}
-	return q.client.message(op, payload)
+	return q.now((*client).message, op, payload)
 }
 
 func (q quick) control(op hub.Opcode, payload []byte) error {
-	if q.mustWait() {
-		q.putOff = append(q.putOff, frame{op, bytes.Clone(payload)})
+	return q.now((*client).control, op, payload)
+}
+
+// now passes a frame on to take, unless it has to wait, itself or for something before it.
+func (q quick) now(take taker, op hub.Opcode, payload []byte) error {
+	if len(q.putOff) > 0 || q.waiting() {
+		q.putOff = append(q.putOff, frame{take, op, bytes.Clone(payload)})
 		return nil
 	}
-	return q.client.control(op, payload)
+	return take(q.client, op, payload)
 }
+
+// A taker is how a client takes a message or a control frame.
+type taker func(cl *client, op hub.Opcode, payload []byte) error
 
 // A frame is a message or control frame that was put off.
 type frame struct {
+	take    taker
 	op      hub.Opcode
 	payload []byte
 }
-
-// mustWait tells whether what comes now has to wait, itself or for something before it.
-func (cl *client) mustWait() bool { return len(cl.putOff) > 0 || cl.waiting() }
 
 // goOn serves the client after err: with what was put off and what comes then if it is errBusy, until a loop can take
 // over again; to the end of the socket otherwise.
 func (cl *client) goOn(conn net.Conn, err error) {
 	for _, f := range cl.putOff {
-		to := cl.message
-		if f.op != hub.OpText && f.op != hub.OpBinary {
-			to = cl.control
-		}
-		if failed := to(f.op, f.payload); failed != nil {
+		if failed := f.take(cl, f.op, f.payload); failed != nil {
 			err = failed
 			break
 		}

@@ -216,7 +216,7 @@ func (s *Server) admit(d *door, r *http.Request, in *settings.Instance, hubName 
 
 	id := hub.NewID()
 	cl := &client{
-		server: s, mode: mode, pace: newPace(in.Extensions.MaxMessagesPerSecond), parser: parser{limit: s.opt.MaxMessage},
+		server: s, mode: mode, pace: newPace(in.Extensions.MaxMessagesPerSecond),
 		instance: in.Name, hub: s.opt.Hubs.Hub(in.Name, hubName),
 		session: s.opt.Events.NewSession(in.Name, hubName, id),
 	}
