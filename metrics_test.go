@@ -8,6 +8,7 @@ import (
 	neturl "net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"tabard/internal/arm"
 	"tabard/internal/directory"
@@ -79,7 +80,13 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	if _, err := s.say(); err == nil {
 		t.Error("an anonymous client was let in")
 	}
-	_, text := s.call(http.MethodGet, s.AdminURL+"/metrics", s.AdminToken, "")
+	var text string
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) { // a client hears of its refusal before it is counted
+		_, text = s.call(http.MethodGet, s.AdminURL+"/metrics", s.AdminToken, "")
+		if strings.Contains(text, `tabard_connections_refused_total{code="anonymous_denied"`) || time.Now().After(end) {
+			break
+		}
+	}
 	for _, line := range []string{
 		`tabard_event_duration_seconds_count{code="delivered",hub="chat",instance="default",rule="` + handler.URL + `/?code=…",status="2xx"} 1`,
 		`tabard_connections_refused_total{code="anonymous_denied",instance="default"} 1`,
