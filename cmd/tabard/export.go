@@ -28,7 +28,7 @@ Example:
     tabard export --instance orders -o orders.yaml` + applyWords
 }
 
-func (c *exportCmd) Run(ctx context.Context, s *stdio) error {
+func (c *exportCmd) Run(ctx context.Context, s *stdio) (err error) {
 	a, err := c.open(s)
 	if err != nil {
 		return err
@@ -51,11 +51,11 @@ func (c *exportCmd) Run(ctx context.Context, s *stdio) error {
 	}
 	out := s
 	if c.Out != "" {
-		f, err := os.OpenFile(c.Out, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
+		f, cannot := os.OpenFile(c.Out, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		if cannot != nil {
+			return cannot
 		}
-		defer f.Close()
+		defer func() { err = errors.Join(err, f.Close()) }() // a full disk may show only then
 		out = &stdio{in: s.in, out: f, err: s.err}
 	}
 	if c.JSON {
