@@ -15,7 +15,7 @@ import (
 )
 
 // publicHandler serves clients, the REST data plane and the token service for whatever instance a request is for.
-// WebSocket upgrades take the short way past net/http.
+// WebSocket upgrades and the REST data plane take the short way past net/http.
 func (s *Server) publicHandler(instance func(*http.Request) *settings.Instance) (http.Handler, *clientws.Server) {
 	clients := clientws.New(clientws.Options{
 		Instance: instance,
@@ -36,7 +36,7 @@ func (s *Server) publicHandler(instance func(*http.Request) *settings.Instance) 
 	// No http.ServeMux here: it would redirect names with "//" or "." in them, which are legal in this API.
 	route := func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.EscapedPath(); {
-		case path == "/api" || strings.HasPrefix(path, "/api/"):
+		case isDataPlanePath(path):
 			rest.ServeHTTP(w, r)
 		case isClientPath(path):
 			clients.ServeHTTP(w, r)
@@ -49,6 +49,9 @@ func (s *Server) publicHandler(instance func(*http.Request) *settings.Instance) 
 	}
 	return http.HandlerFunc(route), clients
 }
+
+// isDataPlanePath tells whether the escaped path belongs to the REST data plane.
+func isDataPlanePath(path string) bool { return path == "/api" || strings.HasPrefix(path, "/api/") }
 
 // isClientPath tells whether WebSocket clients connect to the escaped path.
 func isClientPath(path string) bool {

@@ -132,7 +132,7 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 				choose = func(*http.Request) *settings.Instance { return s.instance(name) }
 			}
 			opt.Handler, d.clients = s.publicHandler(choose)
-			opt.IsUpgrade, opt.Upgrade = isClientPath, s.telemetry.Upgrade(d.clients.ServeConn)
+			opt.IsUpgrade, opt.Upgrade, opt.IsBrief = isClientPath, s.telemetry.Upgrade(d.clients.ServeConn), isDataPlanePath
 			opt.TLS = s.publicTLS()
 		}
 		d.handler, d.server = opt.Handler, listen.New(opt)

@@ -2,10 +2,10 @@
 //
 // A developer types http:// or https:// and both work; an operator turns plain HTTP off with one option. The first
 // byte of a connection decides which it is. What matters at scale is the second job: net/http's upgrade leaves two
-// 4 KiB buffers and a grown stack with each of ten thousand idle clients. So the head of a connection's first request
-// is read here, into a borrowed buffer; if it is a WebSocket upgrade for a path that the owner wants, the bare
-// connection is handed over. Everything else, malformed heads included, is given to net/http byte for byte, so that
-// there is one HTTP implementation that decides what is valid.
+// 4 KiB buffers and a grown stack with each of ten thousand idle clients, and takes three times as long for a small
+// request as that request. So heads are read here, into a borrowed buffer: a WebSocket upgrade for a path that the owner
+// wants has the bare connection handed over, a brief request is answered. Everything else, malformed heads included, is
+// given to net/http byte for byte, so that there is one HTTP implementation that decides what is valid.
 //
 // What it leaves to others: certificates (localca), the handshake's answer and the connection's life (clientws).
 // It stops with [Server.Shutdown].
@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -44,6 +45,11 @@ type Options struct {
 	Handler http.Handler
 	// IsUpgrade tells whether WebSocket upgrades of the escaped path go to Upgrade; nil means none.
 	IsUpgrade func(path string) bool
+	// IsBrief tells whether HTTP/1.1 requests of the escaped path take the short way past net/http: those whose Handler
+	// gives small answers, waits for nothing and wants no more of the ResponseWriter than its three methods. The answer
+	// is sent when Handler returns; its Content-Type is Handler's to set, and the request's context does not end when the
+	// client goes. Requests with large bodies go to net/http all the same. nil means none.
+	IsBrief func(path string) bool
 	// Upgrade owns the connection from now on. It is called on a goroutine of its own when the first request of a
 	// connection is a WebSocket upgrade; the request has RemoteAddr, Host, TLS and a context that ends when Upgrade
 	// returns or the server is shut down in haste. The connection is the accepted one itself (or the *tls.Conn),
@@ -76,14 +82,16 @@ type Server struct {
 	handed  *handed // connections on their way to http
 	waiting chan struct{}
 
-	ctx    context.Context // of upgrade requests; ended when Shutdown runs out of time, and at its end
+	ctx    context.Context // of upgrades and brief requests; ended when Shutdown runs out of time, and at its end
 	cancel context.CancelFunc
 
+	stopping atomic.Bool // set with mu held
+
 	mu        sync.Mutex // guards all below
-	stopping  bool
 	listeners map[net.Listener]struct{}
-	early     map[net.Conn]struct{} // not known yet what they want
-	wg        sync.WaitGroup        // goroutines of connections, while they are ours
+	early     map[net.Conn]struct{}  // not known yet what they want
+	dialogues map[*dialogue]struct{} // with brief requests
+	wg        sync.WaitGroup         // goroutines of connections, while they are ours
 }
 
 // New makes a Server. It has no goroutine until Serve.
@@ -107,7 +115,7 @@ func New(opt Options) *Server {
 		}
 	}
 	s := &Server{opt: opt, handed: newHanded(), waiting: make(chan struct{}, opt.MaxWaiting),
-		listeners: make(map[net.Listener]struct{}), early: make(map[net.Conn]struct{})}
+		listeners: make(map[net.Listener]struct{}), early: make(map[net.Conn]struct{}), dialogues: make(map[*dialogue]struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serveHTTP),
@@ -125,7 +133,7 @@ func New(opt Options) *Server {
 func (s *Server) Serve(l net.Listener) error {
 	defer l.Close()
 	s.mu.Lock()
-	if s.stopping {
+	if s.stopping.Load() {
 		s.mu.Unlock()
 		return http.ErrServerClosed
 	}
@@ -141,7 +149,7 @@ func (s *Server) Serve(l net.Listener) error {
 			pause = 0
 			s.begin(conn)
 			continue
-		case s.isStopping():
+		case s.stopping.Load():
 			return http.ErrServerClosed
 		case errors.Is(err, net.ErrClosed):
 			return err
@@ -157,12 +165,6 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-func (s *Server) isStopping() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopping
-}
-
 // begin meets a new connection on a goroutine of its own.
 func (s *Server) begin(conn net.Conn) {
 	select {
@@ -173,7 +175,7 @@ func (s *Server) begin(conn net.Conn) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping {
+	if s.stopping.Load() {
 		<-s.waiting
 		conn.Close()
 		return
@@ -195,12 +197,11 @@ func (s *Server) known(conn net.Conn) bool {
 	return true
 }
 
-// Shutdown stops accepting, closes connections that have not asked for anything yet, and waits for requests under
-// way and for Upgrade to return. When ctx ends first, it closes what net/http still has, ends the contexts of
-// upgrades, and returns the error of ctx; connections that Upgrade owns are their owner's to close.
+// Shutdown stops accepting, closes connections that have not asked for anything or that rest, and waits for requests
+// under way and for Upgrade to return. When ctx ends first, it closes the connections of those requests, ends all contexts and returns the error of ctx; connections that Upgrade owns are their owner's to close.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	s.stopping = true
+	s.stopping.Store(true)
 	for l := range s.listeners {
 		l.Close()
 	}
@@ -208,6 +209,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		conn.Close()
 		delete(s.early, conn)
 		<-s.waiting
+	}
+	for d := range s.dialogues {
+		d.interrupt()
 	}
 	s.mu.Unlock()
 	defer s.cancel()
@@ -225,6 +229,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-done:
 		return err
 	case <-ctx.Done():
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for d := range s.dialogues {
+			d.conn.Close()
+		}
 		return ctx.Err()
 	}
 }
