@@ -72,6 +72,9 @@ func withoutDefaultPort(authority string) string {
 // sameResource compares two paths or two queries without letter case and with escapes undone. The escapes of
 // characters that separate parts of a URL are not undone: "a%2Fb" is one segment and not the same as "a/b".
 func sameResource(a, b string) bool {
+	if a == b { // as most SDKs have it
+		return true
+	}
 	for a != "" && b != "" {
 		ca, na := nextChar(a)
 		cb, nb := nextChar(b)

@@ -177,7 +177,7 @@ func bearer(h http.Header) (string, *Refusal) {
 		return "", unauthorized(reason.AuthorizationSchemeNotBearer, "The Authorization header does not have the scheme Bearer.")
 	}
 	token := strings.Trim(value[len(scheme):], " ")
-	if token == "" || strings.ContainsAny(token, " ,") {
+	if token == "" || strings.IndexByte(token, ' ') >= 0 || strings.IndexByte(token, ',') >= 0 {
 		return "", unauthorized(reason.AuthorizationSchemeNotBearer, "The Authorization header does not have exactly one token.")
 	}
 	return token, nil

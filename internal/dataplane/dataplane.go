@@ -75,6 +75,10 @@ type call struct {
 	// The names in the path, unescaped; empty where the operation has none.
 	hubName, group, user, connection, permission string
 
+	parameters []queryParam // see query
+	queried    bool
+	few        [4]queryParam // what is usual of them
+
 	caller access.Principal // zero: somebody with an access key
 
 	hub *hub.Hub // nil while nobody was ever connected: it serves as an empty one

@@ -25,41 +25,59 @@ func (c *call) checkVersion() *answer {
 	return refusal(unsupportedVersion())
 }
 
-// eachParam calls fn with the value of every query parameter of the name, in order. Queries are short: looking
-// through the text costs less than a map of it.
-func (c *call) eachParam(name string, fn func(value string)) {
+// A queryParam is a parameter of the query, unescaped.
+type queryParam struct{ name, value string }
+
+// query reads the query once. Most have a parameter or two: looking through them costs less than a map.
+func (c *call) query() []queryParam {
+	if c.queried {
+		return c.parameters
+	}
+	c.queried, c.parameters = true, c.few[:0]
 	for query := c.r.URL.RawQuery; query != ""; {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
-		key, value, _ := strings.Cut(pair, "=")
-		if key != name {
-			if !strings.ContainsAny(key, "%+") {
+		name, value, _ := strings.Cut(pair, "=")
+		if isEscaped(name) {
+			text, err := url.QueryUnescape(name)
+			if err != nil {
 				continue
 			}
-			if k, err := url.QueryUnescape(key); err != nil || k != name {
-				continue
-			}
+			name = text
 		}
-		if strings.ContainsAny(value, "%+") {
+		if isEscaped(value) {
 			text, err := url.QueryUnescape(value)
 			if err != nil {
 				text = value // as much as can be understood; a name or a filter will not be valid
 			}
 			value = strings.ToValidUTF8(text, "\uFFFD")
 		}
-		fn(value)
+		c.parameters = append(c.parameters, queryParam{name, value})
 	}
+	return c.parameters
+}
+
+func isEscaped(text string) bool {
+	return strings.IndexByte(text, '%') >= 0 || strings.IndexByte(text, '+') >= 0
 }
 
 // param returns the last value of a parameter and how many there are.
 func (c *call) param(name string) (value string, n int) {
-	c.eachParam(name, func(v string) { value, n = v, n+1 })
+	for _, p := range c.query() {
+		if p.name == name {
+			value, n = p.value, n+1
+		}
+	}
 	return value, n
 }
 
 // params returns all values of a repeatable parameter.
 func (c *call) params(name string) (values []string) {
-	c.eachParam(name, func(v string) { values = append(values, v) })
+	for _, p := range c.query() {
+		if p.name == name {
+			values = append(values, p.value)
+		}
+	}
 	return values
 }
 
