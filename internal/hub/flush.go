@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -61,6 +62,7 @@ func (s *shard) run(stop <-chan struct{}) {
 			}
 			select {
 			case <-s.wake:
+				runtime.Gosched() // whoever is ready to publish does so first: what is queued by then goes out in one write
 				continue
 			case <-stop:
 				return
