@@ -44,7 +44,7 @@ var layout = map[string]struct {
 	"tabard/internal/telemetry":               {"spans for an OpenTelemetry collector", []string{"tabard/internal/eventhandler", "tabard/internal/trace"}, []string{"otel"}},
 	"tabard/internal/egress":                  {"the only way out: pinned addresses, blocked ranges, no redirects", []string{"tabard/guard/reason"}, nil},
 	"tabard/internal/localca":                 {"certificates: a local authority, or files that are reloaded", nil, nil},
-	"tabard/internal/listen":                  {"one port for plain HTTP and TLS, with a short way for WebSocket upgrades", nil, nil},
+	"tabard/internal/listen":                  {"one port for plain HTTP and TLS, with a short way for WebSocket upgrades and small requests", nil, nil},
 	"tabard/internal/wire":                    {"the public protocols from the side of clients and servers, for those who measure or examine an endpoint", nil, []string{"gobwas"}},
 	"tabard/internal/apply":                   {"resources of files, compared with a service and written to it", []string{"tabard/internal/template"}, nil},
 	"tabard/internal/template":                {"files of resources and ARM templates: read, and computed", nil, nil},

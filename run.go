@@ -78,8 +78,7 @@ func (s *Server) open(ctx context.Context) (doors []*door, err error) {
 		}
 	}()
 	bind := func(name, addr string) (*door, error) {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", addr)
+		l, err := listen.Listen(ctx, addr)
 		if err != nil {
 			return nil, fmt.Errorf("%s listener: %w", name, err)
 		}

@@ -19,7 +19,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -341,10 +340,7 @@ func (s *Server) answer(d *door, r *http.Request, in *settings.Instance, hubName
 
 // connectRequest describes the client to the application, which sees neither its token nor its Authorization header.
 func connectRequest(r *http.Request, who *access.Client, query url.Values, offers []string) eventhandler.ConnectRequest {
-	header := make(map[string][]string, len(r.Header)+1)
-	maps.Copy(header, r.Header)
-	header["Host"] = []string{r.Host} // net/http takes it out of the others
-	q := eventhandler.ConnectRequest{UserID: who.UserID, Claims: who.Claims, Query: query, Header: header, Subprotocols: offers}
+	q := eventhandler.ConnectRequest{UserID: who.UserID, Claims: who.Claims, Query: query, Header: r.Header, Host: r.Host, Subprotocols: offers}
 	if r.TLS != nil {
 		q.ClientCertificates = r.TLS.PeerCertificates
 	}

@@ -272,9 +272,9 @@ var appendix = []appendixRow{
 	{19, "the client's credentials are not in the body of connect", func(t *testing.T) {
 		w, h := oneHandler(t, nil)
 		_, err := w.session().Connect(t.Context(), ConnectRequest{
-			Claims:       map[string][]string{"sub": {"alice"}, "role": {"a", "b"}},
-			Query:        map[string][]string{"access_token": {"canary"}, "Access_Token": {"canary"}, "id": {"42"}},
-			Header:       map[string][]string{"Authorization": {"canary"}, "authorization": {"canary"}, "X-ASRS-Internal-Secret": {"canary"}, "Cookie": {"c=1"}, "Host": {host}},
+			Claims: map[string][]string{"sub": {"alice"}, "role": {"a", "b"}},
+			Query:  map[string][]string{"access_token": {"canary"}, "Access_Token": {"canary"}, "id": {"42"}},
+			Header: map[string][]string{"Authorization": {"canary"}, "authorization": {"canary"}, "X-ASRS-Internal-Secret": {"canary"}, "Cookie": {"c=1"}}, Host: host,
 			Subprotocols: []string{"b", "a"},
 		})
 		if err != nil {

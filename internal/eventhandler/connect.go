@@ -23,7 +23,8 @@ type ConnectRequest struct {
 	UserID string              // of the token; "" for none
 	Claims map[string][]string // of the token, under its own names; every value as text
 	Query  map[string][]string // of the request; access_token is left out here
-	Header map[string][]string // of the request, Host included; Authorization is left out here
+	Header map[string][]string // of the request; Authorization is left out here
+	Host   string              // of the request, as net/http takes it out of the others
 
 	Subprotocols       []string // as offered, in order
 	ClientCertificates []*x509.Certificate
@@ -83,6 +84,9 @@ func (c *ConnectRequest) body() []byte {
 		Headers:            without(c.Header, func(k string) bool { return k == "authorization" || strings.HasPrefix(k, "x-asrs-internal-") }),
 		Subprotocols:       append([]string{}, c.Subprotocols...),
 		ClientCertificates: []certificate{},
+	}
+	if c.Host != "" {
+		b.Headers["Host"] = []string{c.Host}
 	}
 	for _, cert := range c.ClientCertificates {
 		sum := sha1.Sum(cert.Raw) // a name, not a proof: what the contract calls thumbprint
