@@ -45,7 +45,7 @@ func (s *Server) converse(conn, stream net.Conn, state *tls.ConnectionState, buf
 	defer d.end()
 	for {
 		end, alive := d.readHead()
-		if !alive {
+		if !alive || d.listed && !d.phase.CompareAndSwap(idle, busy) {
 			if !d.known {
 				s.known(conn)
 			}
@@ -135,7 +135,7 @@ func (d *dialogue) readHead() (end int, alive bool) {
 	if d.s.opt.IsUpgrade == nil && d.s.opt.IsBrief == nil {
 		return -1, true
 	}
-	if len(*d.buf) == 0 && !d.await() {
+	if d.listed && !d.await() {
 		return -1, false
 	}
 	for looked, hurried := 0, !d.known; ; {
@@ -149,6 +149,12 @@ func (d *dialogue) readHead() (end int, alive bool) {
 			switch {
 			case len(line) < 2 || line[i-1] != '\r':
 				return -1, true // a line that some end here and some do not
+			case looked == 2 && d.reply.method == http.MethodPost: // a line's end too many behind a body, as net/http has it
+				d.reply.method = ""
+				*d.buf = (*d.buf)[:copy(*d.buf, (*d.buf)[2:])]
+				return d.readHead()
+			case len(line) == 2 && looked > MaxHead:
+				return -1, true
 			case len(line) == 2:
 				return looked, true
 			}
@@ -166,14 +172,11 @@ func (d *dialogue) readHead() (end int, alive bool) {
 	}
 }
 
-// await waits for the first bytes of a further request.
+// await waits for the first bytes of a further request. The connection rests until the request's head is there.
 func (d *dialogue) await() bool {
 	d.extend()
 	d.phase.Store(idle)
-	if d.s.stopping.Load() || !read(d.stream, d.buf, 1) {
-		return false
-	}
-	return d.phase.CompareAndSwap(idle, busy)
+	return !d.s.stopping.Load() && read(d.stream, d.buf, 1)
 }
 
 // parse reads a head. It returns nil unless it is a plain one, of a brief request or a WebSocket upgrade.
@@ -247,37 +250,37 @@ func (d *dialogue) upgrade(r *http.Request, end int) {
 // answer reads the body of a request whose head ends at the given place, and answers it. It reports false when the
 // connection is to be closed.
 func (d *dialogue) answer(r *http.Request, end int) (more bool) {
-	whole := end + int(r.ContentLength)
+	whole, last := end+int(r.ContentLength), false
 	if len(*d.buf) < whole {
 		_ = d.stream.SetReadDeadline(d.hurry(d.s.opt.BodyTimeout))
 		if !read(d.stream, d.buf, whole) {
-			return false
+			whole, last = len(*d.buf), true
 		}
 	}
 	if r.ContentLength > 0 {
-		d.reply.body.set((*d.buf)[end:whole])
+		d.reply.body.set((*d.buf)[end:whole], last)
 		r.Body = &d.reply.body
 	}
 	d.reply.begin(r)
 	if !d.handle(r) {
 		return false
 	}
-	last := d.s.stopping.Load()
-	if !d.reply.send(d.stream, last) || last {
+	last = last || d.s.stopping.Load()
+	if !d.reply.send(d.stream, last) {
 		return false
 	}
-	rest := copy(*d.buf, (*d.buf)[whole:])
-	*d.buf = (*d.buf)[:rest]
-	if rest == 0 && cap(*d.buf) > maxPooledHead { // a rare large request
+	rest := (*d.buf)[whole:]
+	if cap(*d.buf) > maxPooledHead && len(rest) <= minHead { // a rare large request
 		*d.buf = make([]byte, 0, minHead)
 	}
+	*d.buf = append((*d.buf)[:0], rest...)
 	return true
 }
 
 // handle lets the handler make its answer. As in net/http, a panic costs the connection that caused it and nothing else.
 func (d *dialogue) handle(r *http.Request) (ok bool) {
 	defer func() {
-		d.reply.body.set(nil)
+		d.reply.body.set(nil, false)
 		if p := recover(); p != nil {
 			ok = false
 			d.s.panicked(r, p)

@@ -162,6 +162,65 @@ func TestRequestsArriveInPiecesAndTogether(t *testing.T) {
 	}
 }
 
+// What lies behind a request is bounded as if it came alone.
+func TestAHeadBehindARequestIsBounded(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	s := serveBrief(t, Options{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/api/slow" {
+			close(entered)
+			<-leave
+		}
+		describe(w, r)
+	})})
+	c := s.dial(t, false)
+	in := bufio.NewReader(c)
+	go func() {
+		io.WriteString(c, fmt.Sprintf("POST /api/slow HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%sGET /api H", maxBrief, strings.Repeat("b", maxBrief)))
+		<-entered
+		io.WriteString(c, "TTP/1.1\r\nHost: a\r\nX: "+strings.Repeat("x", MaxHead)+"\r\n\r\n")
+		close(leave) // all of it is there for the next read
+	}()
+	if _, got := answered(t, in, "POST"); !strings.HasPrefix(got, "here POST /api/slow") {
+		t.Fatal(got)
+	}
+	if _, got := answered(t, in, "GET"); !strings.HasPrefix(got, "net/http GET /api") {
+		t.Errorf("got %s, want net/http's answer to so large a head", got)
+	}
+}
+
+func TestALineEndBehindABodyIsSkipped(t *testing.T) {
+	s := serveBrief(t, Options{})
+	c := s.dial(t, false)
+	in := bufio.NewReader(c)
+	for range 3 {
+		if _, got := ask(t, c, in, "POST", "POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc\r\n"); !strings.HasPrefix(got, "here POST /api auth=[] body=3") {
+			t.Fatal(got)
+		}
+	}
+	if _, got := ask(t, c, in, "GET", "\r\n\r\n"); !strings.HasPrefix(got, "400") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// A client that ends in the middle of a body is told so, and nothing is taken for another request.
+func TestABodyThatEndsEarly(t *testing.T) {
+	s := serveBrief(t, Options{BodyTimeout: 50 * time.Millisecond})
+	for _, hangUp := range []bool{true, false} {
+		for _, path := range []string{"/api", "/other"} {
+			c := s.dial(t, false)
+			io.WriteString(c, "POST "+path+" HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\nGET /api HTTP/1.1\r\n")
+			if hangUp {
+				c.(*net.TCPConn).CloseWrite()
+			}
+			in := bufio.NewReader(c)
+			if res, got := answered(t, in, "POST"); !strings.Contains(got, "body=19") || strings.Contains(got, "<nil>") || path == "/api" && !res.Close {
+				t.Errorf("%s: %s, close %t", path, got, res.Close)
+			}
+			closed(t, c)
+		}
+	}
+}
+
 // A connection may turn to anything else at any time.
 func TestADialogueGoesOnAtNetHTTPOrAsAnUpgrade(t *testing.T) {
 	s := serveBrief(t, Options{})
@@ -215,6 +274,17 @@ func TestAnswersAreNetHTTPs(t *testing.T) {
 		"a forged header": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header()["X-Some"] = []string{"a\r\nX-Forged: b\nX-Forged: c"}
 		},
+		"a length without a body": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "5")
+			w.WriteHeader(http.StatusNoContent)
+		},
+		"a type without a body": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.WriteHeader(http.StatusNotModified)
+		},
+		"a forged name": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["X-Some: a\r\nX-Forged"] = []string{"b"}
+		},
 		"the last one": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") },
 	} {
 		s := serveBrief(t, Options{Handler: handler})
@@ -234,6 +304,19 @@ func TestAnswersAreNetHTTPs(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// An answer that is sent in one piece says so, whatever the handler says.
+func TestAnAnswerIsNeverSentInChunks(t *testing.T) {
+	s := serveBrief(t, Options{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Transfer-Encoding", "chunked")
+		w.Header().Set("Content-Length", "1")
+		io.WriteString(w, "text")
+	})})
+	c := s.dial(t, false)
+	if res, got := ask(t, c, bufio.NewReader(c), "GET", "GET /api HTTP/1.1\r\nHost: a\r\n\r\n"); got != "text" || res.ContentLength != 4 || res.TransferEncoding != nil {
+		t.Errorf("%q %+v", got, res)
 	}
 }
 
@@ -319,6 +402,15 @@ func TestDeadlinesOfADialogue(t *testing.T) {
 				time.Sleep(idleTimeout)
 			}
 		}, 0},
+		{"requests that are never whole when the one before is answered", func(c net.Conn) {
+			go io.Copy(io.Discard, c)
+			io.WriteString(c, request[:10])
+			for range 5 * idleTimeout / (5 * time.Second) {
+				io.WriteString(c, request[10:]+request[:10])
+				time.Sleep(5 * time.Second)
+			}
+			io.WriteString(c, request[10:])
+		}, 0},
 		{"answers that nobody reads", func(c net.Conn) { io.WriteString(c, request) }, rest + idleTimeout},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -370,6 +462,22 @@ func TestShutdownEndsDialogues(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+func TestShutdownDoesNotWaitForHalfAHead(t *testing.T) {
+	s := New(Options{IsBrief: isAPI, Handler: http.HandlerFunc(describe), HeadTimeout: time.Hour})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Serve(l)
+	c := (&running{Server: s, addr: l.Addr().String()}).dial(t, false)
+	ask(t, c, bufio.NewReader(c), "GET", "GET /api HTTP/1.1\r\nHost: a\r\n\r\n")
+	io.WriteString(c, "GET /api HTTP")
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	closed(t, c)
 }
 
 func TestShutdownInHasteCutsDialoguesOff(t *testing.T) {

@@ -59,8 +59,11 @@ var plainInPath = func() (plain [256]bool) {
 	return plain
 }()
 
-// maxLines bounds the header lines that a connection remembers.
-const maxLines = 16
+// What a connection remembers of a request.
+const (
+	maxLines = 16      // header lines
+	maxLine  = 2 << 10 // bytes of one
+)
 
 // lines are the header lines of a connection's latest request; nil ones remember nothing. Clients repeat most of theirs
 // with each request, and what was read once need not be read again.
@@ -83,7 +86,7 @@ func (seen *lines) headers(r *http.Request, head []byte) bool {
 		text := head[:end-1]
 		head = head[end+1:]
 		l := &once
-		remember := seen != nil && i < maxLines
+		remember := seen != nil && i < maxLines && len(text) <= maxLine
 		if remember {
 			l = &seen[i]
 		}

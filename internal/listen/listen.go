@@ -46,11 +46,11 @@ type Options struct {
 	// IsUpgrade tells whether WebSocket upgrades of the escaped path go to Upgrade; nil means none.
 	IsUpgrade func(path string) bool
 	// IsBrief tells whether HTTP/1.1 requests of the escaped path take the short way past net/http: those whose Handler
-	// gives small answers, waits for nothing and wants no more of the ResponseWriter than its three methods. The answer
-	// is sent when Handler returns; its Content-Type is Handler's to set, and the request's context does not end when the
-	// client goes. Requests with large bodies go to net/http all the same. nil means none.
+	// gives small answers, does not wait for long and wants no more of the ResponseWriter than its three methods. The
+	// answer is sent when Handler returns, with the headers of that moment and no Content-Type but Handler's; the
+	// request's context is its connection's. Requests with large bodies go to net/http all the same. nil means none.
 	IsBrief func(path string) bool
-	// Upgrade owns the connection from now on. It is called on a goroutine of its own when the first request of a
+	// Upgrade owns the connection from now on. It is called on a goroutine of its own when a request of a
 	// connection is a WebSocket upgrade; the request has RemoteAddr, Host, TLS and a context that ends when Upgrade
 	// returns or the server is shut down in haste. The connection is the accepted one itself (or the *tls.Conn),
 	// unless the client sent bytes behind the head, which are then read first.
@@ -198,7 +198,8 @@ func (s *Server) known(conn net.Conn) bool {
 }
 
 // Shutdown stops accepting, closes connections that have not asked for anything or that rest, and waits for requests
-// under way and for Upgrade to return. When ctx ends first, it closes the connections of those requests, ends all contexts and returns the error of ctx; connections that Upgrade owns are their owner's to close.
+// under way and for Upgrade to return. When ctx ends first, it closes the connections of those requests, ends all
+// contexts and returns the error of ctx; connections that Upgrade owns are their owner's to close.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopping.Store(true)

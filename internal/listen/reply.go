@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // A reply is the answer to a brief request, which is kept until the handler returns and sent in one piece. One reply
@@ -18,13 +20,14 @@ type reply struct {
 
 	header  http.Header
 	status  int // 0: none yet
+	length  int // of what was written; HEAD's goes nowhere
 	written []byte
 	out     []byte
 }
 
 // begin makes the reply ready for a request.
 func (a *reply) begin(r *http.Request) {
-	a.method, a.status, a.written = r.Method, 0, a.written[:0]
+	a.method, a.status, a.length, a.written = r.Method, 0, 0, a.written[:0]
 	if a.header == nil {
 		a.header = make(http.Header)
 	}
@@ -44,13 +47,13 @@ func (a *reply) WriteHeader(status int) {
 // Write implements http.ResponseWriter.
 func (a *reply) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
-	switch {
-	case !bodyAllowed(a.status):
+	if !bodyAllowed(a.status) {
 		return 0, http.ErrBodyNotAllowed
-	case a.method == http.MethodHead:
-		return len(p), nil
 	}
-	a.written = append(a.written, p...)
+	a.length += len(p)
+	if a.method != http.MethodHead {
+		a.written = append(a.written, p...)
+	}
 	return len(p), nil
 }
 
@@ -79,9 +82,8 @@ func (a *reply) send(w io.Writer, last bool) bool {
 	out = append(out, "\r\nDate: "...)
 	out = append(out, date()...)
 	out = append(out, "\r\n"...)
-	counted := bodyAllowed(a.status) && a.method != http.MethodHead
 	for name, values := range a.header {
-		if name == "Content-Length" && counted || name == "Date" {
+		if !a.sends(name) {
 			continue
 		}
 		last = last || name == "Connection" && len(values) > 0 && values[0] == "close"
@@ -95,9 +97,9 @@ func (a *reply) send(w io.Writer, last bool) bool {
 			out = append(out, "\r\n"...)
 		}
 	}
-	if counted {
+	if bodyAllowed(a.status) && (a.method != http.MethodHead || a.length > 0 && a.header["Content-Length"] == nil) {
 		out = append(out, "Content-Length: "...)
-		out = strconv.AppendInt(out, int64(len(a.written)), 10)
+		out = strconv.AppendInt(out, int64(a.length), 10)
 		out = append(out, "\r\n"...)
 	}
 	if last && a.header["Connection"] == nil {
@@ -110,6 +112,19 @@ func (a *reply) send(w io.Writer, last bool) bool {
 		a.out, a.written = nil, nil
 	}
 	return err == nil && !last
+}
+
+// sends tells whether a header of the handler's is sent as it is.
+func (a *reply) sends(name string) bool {
+	switch name {
+	case "Date", "Transfer-Encoding":
+		return false
+	case "Content-Length": // of anything else it is counted
+		return a.method == http.MethodHead && bodyAllowed(a.status)
+	case "Content-Type":
+		return a.status != http.StatusNotModified
+	}
+	return httpguts.ValidHeaderFieldName(name)
 }
 
 // A second is a time as the header Date has it.
@@ -131,10 +146,25 @@ func date() string {
 	return s.text
 }
 
-// A content is the body of a request that is all there.
-type content struct{ bytes.Reader }
+// A content is the body of a request, as far as it came.
+type content struct {
+	in  bytes.Reader // not embedded: WriteTo would hide that it ended early
+	cut bool         // it ended early
+}
 
-func (c *content) set(data []byte) { c.Reset(data) }
+func (c *content) set(data []byte, cut bool) {
+	c.in.Reset(data)
+	c.cut = cut
+}
+
+// Read implements io.Reader.
+func (c *content) Read(p []byte) (int, error) {
+	n, err := c.in.Read(p)
+	if err == io.EOF && c.cut {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
 
 // Close implements io.Closer.
 func (c *content) Close() error { return nil }
