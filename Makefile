@@ -7,7 +7,7 @@
 
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck
-FUZZTIME ?= 2s
+FUZZTIME ?= 1s
 PORTAL = internal/portal/web
 
 .PHONY: build demo portal portal-test screens test check cross unit fuzz conformance release bench clean

@@ -1,25 +1,31 @@
 #!/bin/sh
-# Runs every fuzz target of the module for FUZZTIME (default 5s) each. A target's found inputs land in its
-# package's testdata/fuzz and fail the ordinary tests from then on.
+# Runs every fuzz target of the module for FUZZTIME (default 5s) each, two packages at a time. A target's found inputs
+# land in its package's testdata/fuzz and fail the ordinary tests from then on.
 set -eu
-time=${FUZZTIME:-5s}
-out=$(mktemp)
-trap 'rm -f "$out"' EXIT
+FUZZTIME=${FUZZTIME:-5s}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export FUZZTIME work
 
+# A package's test binary is built once for all of its targets.
+cat >"$work/package" <<'END'
+set -eu
+dir=$1
+name=$(echo "$dir" | tr / _)
+go test -c -fuzz . -o "$work/$name.test" "$dir"
+cd "$dir"
 fuzz() {
-	go test -run '^$' -fuzz "^$2\$" -fuzztime "$time" "$1" >"$out" 2>&1 && return
-	# Go's fuzzer sometimes reports its own deadline as a failure, without an input that fails: ask again.
-	if grep -q 'context deadline exceeded' "$out" && ! grep -q 'Failing input' "$out"; then
-		go test -run '^$' -fuzz "^$2\$" -fuzztime "$time" "$1" >"$out" 2>&1 && return
-	fi
-	cat "$out"
-	return 1
+	"$work/$name.test" -test.run '^$' -test.fuzz "^$1\$" -test.fuzztime "$FUZZTIME" -test.fuzzcachedir "$work/$name.cache" -test.parallel 1 >"$work/$name.out" 2>&1
 }
-
-targets=$(grep -rl --include='*_test.go' '^func Fuzz' . | grep -v -e '^./conformance/' -e '^./bench/' -e '^./examples/' | sort)
-for file in $targets; do
-	for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
-		echo "fuzz $(dirname "$file") $target $time"
-		fuzz "$(dirname "$file")" "$target"
-	done
+for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' ./*_test.go); do
+	echo "fuzz $dir $target $FUZZTIME"
+	fuzz "$target" && continue
+	# Go's fuzzer sometimes reports its own deadline as a failure, without an input that fails: ask again.
+	if grep -q 'context deadline exceeded' "$work/$name.out" && ! grep -q 'Failing input' "$work/$name.out"; then
+		fuzz "$target" && continue
+	fi
+	cat "$work/$name.out"
+	exit 255 # which ends xargs
 done
+END
+grep -rl --include='*_test.go' '^func Fuzz' . | grep -v -e '^./conformance/' -e '^./bench/' -e '^./examples/' | xargs -n 1 dirname | sort -u | xargs -n 1 -P 2 sh "$work/package"
