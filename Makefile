@@ -40,7 +40,7 @@ cross:
 	cd scripts/crosscheck && $(GO) run . ../.. ./cmd/tabard windows/amd64 darwin/arm64
 
 unit:
-	$(GO) test -race -shuffle=on ./...
+	$(GO) test -race -shuffle=on -p 3 ./... # more at once than processors: many wait for the disk
 	cd examples && $(GO) vet ./... && $(GO) test -race ./...
 
 fuzz:
