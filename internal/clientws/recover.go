@@ -39,7 +39,7 @@ func (s *Server) mac(expiry []byte, instance, hubName, id string) []byte {
 // proves tells whether the token is for this connection, and not too old.
 func (s *Server) proves(token, instance, hubName, id string) bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(b) != 8+sha256.Size {
+	if err != nil || len(b) != 8+sha256.Size || strings.ContainsAny(token, "\r\n") { // which the decoder skips
 		return false
 	}
 	if !hmac.Equal(b[8:], s.mac(b[:8], instance, hubName, id)) {
