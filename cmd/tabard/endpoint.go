@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,10 +86,10 @@ func parseConnectionString(text string) (*endpoint, error) {
 		return nil, fail(exitUsage, hint, "the connection string has no AccessKey")
 	}
 	if port := parts["port"]; port != "" {
-		u.Host = u.Hostname() + ":" + port
-		if strings.Contains(u.Hostname(), ":") {
-			u.Host = "[" + u.Hostname() + "]:" + port
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, fail(exitUsage, hint, "the connection string's Port is not a number from 1 to 65535")
 		}
+		u.Host = net.JoinHostPort(u.Hostname(), port)
 	}
 	return &endpoint{origin: u.Scheme + "://" + u.Host, key: parts["accesskey"]}, nil
 }

@@ -18,6 +18,8 @@ func TestConnectionStringsAreReadAsTheSDKsReadThem(t *testing.T) {
 		{"no scheme means https", "Endpoint=a.example;AccessKey=k", "https://a.example", "k", ""},
 		{"Port replaces the port of the endpoint", "Endpoint=https://a.example:1;AccessKey=k;Port=8443", "https://a.example:8443", "k", ""},
 		{"Port beside an IPv6 address", "Endpoint=http://[::1];AccessKey=k;Port=8080", "http://[::1]:8080", "k", ""},
+		{"a Port that is none", "Endpoint=http://h;AccessKey=k;Port=/", "", "", "Port is not a number"},
+		{"a Port that is too large", "Endpoint=http://h;AccessKey=k;Port=65536", "", "", "Port is not a number"},
 		{"no endpoint", "AccessKey=k", "", "", "no usable Endpoint"},
 		{"an endpoint of another scheme", "Endpoint=ftp://a;AccessKey=k", "", "", "no usable Endpoint"},
 		{"no key", "Endpoint=http://h", "", "", "no AccessKey"},
