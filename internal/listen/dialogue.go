@@ -196,9 +196,8 @@ func (d *dialogue) parse(head []byte) (r *http.Request, upgrade bool) {
 	}
 	r = new(http.Request)
 	*r = *d.request
-	r.Method, r.RequestURI = method, uri
-	var err error
-	if r.URL, err = parseTarget(uri); err != nil || r.URL.EscapedPath() != path || !d.lines.headers(r, headers) {
+	r.Method, r.RequestURI, r.URL = method, uri, parseTarget(uri)
+	if r.URL == nil || !d.lines.headers(r, headers) {
 		return nil, false
 	}
 	if upgrade {

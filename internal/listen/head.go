@@ -40,15 +40,20 @@ func requestLine(head []byte) (method string, target, headers []byte, ok bool) {
 
 var methods = [...]string{http.MethodPost, http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete}
 
-// parseTarget is url.ParseRequestURI, with a short way for paths that need no escapes.
-func parseTarget(target string) (*url.URL, error) {
+// parseTarget is url.ParseRequestURI, with a short way for paths that need no escapes. It is nil unless the escaped path
+// of the URL is the target's.
+func parseTarget(target string) *url.URL {
 	path, query, found := strings.Cut(target, "?")
 	for i := range len(path) {
 		if !plainInPath[path[i]] {
-			return url.ParseRequestURI(target)
+			u, err := url.ParseRequestURI(target)
+			if err != nil || u.EscapedPath() != path {
+				return nil
+			}
+			return u
 		}
 	}
-	return &url.URL{Path: path, RawQuery: query, ForceQuery: found && query == ""}, nil
+	return &url.URL{Path: path, RawQuery: query, ForceQuery: found && query == ""}
 }
 
 // plainInPath are the characters that url.URL leaves alone in a path.
